@@ -1,0 +1,28 @@
+// What the twins share: how threads split work, and inner loops over contiguous floats.
+// The order of every sum here is fixed by the length alone, so results do not depend on the number of threads.
+
+/** First of `count` items of this thread; thread t works on [first, last). */
+// @ts-ignore: decorator
+@inline
+export function first(count: u32, thread: u32, threads: u32): u32 {
+  return <u32>((<u64>count * thread) / threads);
+}
+
+/** One past the last of `count` items of this thread. */
+// @ts-ignore: decorator
+@inline
+export function last(count: u32, thread: u32, threads: u32): u32 {
+  return <u32>((<u64>count * (thread + 1)) / threads);
+}
+
+/** Sum of a[i] * b[i]: four interleaved partial sums, then their pairwise sum, then the tail. */
+export function dot(a: usize, b: usize, count: u32): f32 {
+  let sum = f32x4.splat(0);
+  let i: u32 = 0;
+  for (; i + 4 <= count; i += 4) {
+    sum = f32x4.add(sum, f32x4.mul(v128.load(a + (<usize>i << 2)), v128.load(b + (<usize>i << 2))));
+  }
+  let total: f32 = (f32x4.extract_lane(sum, 0) + f32x4.extract_lane(sum, 1)) + (f32x4.extract_lane(sum, 2) + f32x4.extract_lane(sum, 3));
+  for (; i < count; i++) total += load<f32>(a + (<usize>i << 2)) * load<f32>(b + (<usize>i << 2));
+  return total;
+}

@@ -1,0 +1,65 @@
+// Which Vulkan driver a test process sees. Dawn reads VK_ICD_FILENAMES once, when the process starts,
+// and needs an existing XDG_RUNTIME_DIR, so the choice is made in the environment handed to the process.
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { tmpdir, userInfo } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+
+/** The adapters tests can ask for: a software one by name, the machine's own, or none (wasm only). */
+export const ADAPTERS = ['none', 'lavapipe', 'swiftshader', 'system'];
+
+const icdFolders = ['/usr/share/vulkan/icd.d', '/usr/local/share/vulkan/icd.d', '/etc/vulkan/icd.d'];
+const chromiumFolders = ['/usr/lib/chromium', '/usr/lib/chromium-browser', '/usr/lib64/chromium-browser', '/opt/google/chrome'];
+
+/** Path of the Vulkan driver manifest of a software adapter, or null where the machine lacks it. */
+export function driverManifest(adapter) {
+  if (adapter === 'lavapipe') {
+    for (const folder of icdFolders) {
+      if (!existsSync(folder)) continue;
+      const name = readdirSync(folder).sort().find((file) => /^lvp_icd.*\.json$/.test(file));
+      if (name) return join(folder, name);
+    }
+  }
+  if (adapter === 'swiftshader') {
+    for (const folder of chromiumFolders) {
+      const file = join(folder, 'vk_swiftshader_icd.json');
+      if (existsSync(file)) return file;
+    }
+  }
+  return null;
+}
+
+/** Whether tests can run on `adapter` on this machine. `none` and `system` always can. */
+export function adapterPresent(adapter) {
+  return adapter === 'none' || adapter === 'system' || driverManifest(adapter) !== null;
+}
+
+/**
+ * Environment variables for a process that is to see exactly `adapter`. FACENET_ADAPTER repeats the name, so that a
+ * test can assert that the adapter it got is the one it was meant to get.
+ */
+export function adapterEnvironment(adapter) {
+  if (!ADAPTERS.includes(adapter)) {
+    throw new Error(`adapter: must be one of ${ADAPTERS.join(', ')}, got ${adapter}.`);
+  }
+  const environment = { FACENET_ADAPTER: adapter };
+  if (adapter === 'none') return environment;
+  if (adapter !== 'system') {
+    const manifest = driverManifest(adapter);
+    if (manifest === null) throw new Error(`adapter: this machine has no ${adapter}. Run: node test/machine.mjs`);
+    environment.VK_ICD_FILENAMES = manifest;
+    environment.VK_DRIVER_FILES = manifest;
+  }
+  if (!process.env.XDG_RUNTIME_DIR || !existsSync(process.env.XDG_RUNTIME_DIR)) {
+    const folder = join(tmpdir(), `facenet-gpu-runtime-${userInfo().uid}`);
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    environment.XDG_RUNTIME_DIR = folder;
+  }
+  // Compiling costs up to 2 s a pipeline on lavapipe; kept between runs (ignored by git).
+  const cache = join(root, '.cache', 'mesa');
+  mkdirSync(cache, { recursive: true });
+  environment.MESA_SHADER_CACHE_DIR = cache;
+  return environment;
+}
