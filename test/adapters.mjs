@@ -45,7 +45,12 @@ export function adapterEnvironment(adapter) {
     throw new Error(`adapter: must be one of ${ADAPTERS.join(', ')}, got ${adapter}.`);
   }
   const environment = { FACENET_ADAPTER: adapter };
-  if (adapter === 'none') return environment;
+  if (adapter === 'none') {
+    // An empty list of Vulkan drivers: what a test on `none` proves holds on a machine without a GPU.
+    environment.VK_ICD_FILENAMES = '/dev/null';
+    environment.VK_DRIVER_FILES = '/dev/null';
+    return environment;
+  }
   if (adapter !== 'system') {
     const manifest = driverManifest(adapter);
     if (manifest === null) throw new Error(`adapter: this machine has no ${adapter}. Run: node test/machine.mjs`);
