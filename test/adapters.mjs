@@ -11,14 +11,21 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 export const ADAPTERS = ['none', 'lavapipe', 'swiftshader', 'system'];
 
 const icdFolders = ['/usr/share/vulkan/icd.d', '/usr/local/share/vulkan/icd.d', '/etc/vulkan/icd.d'];
-const chromiumFolders = ['/usr/lib/chromium', '/usr/lib/chromium-browser', '/usr/lib64/chromium-browser', '/opt/google/chrome'];
+const chromiumFolders = [
+  '/usr/lib/chromium',
+  '/usr/lib/chromium-browser',
+  '/usr/lib64/chromium-browser',
+  '/opt/google/chrome',
+];
 
 /** Path of the Vulkan driver manifest of a software adapter, or null where the machine lacks it. */
 export function driverManifest(adapter) {
   if (adapter === 'lavapipe') {
     for (const folder of icdFolders) {
       if (!existsSync(folder)) continue;
-      const name = readdirSync(folder).sort().find((file) => /^lvp_icd.*\.json$/.test(file));
+      const name = readdirSync(folder)
+        .sort()
+        .find((file) => /^lvp_icd.*\.json$/.test(file));
       if (name) return join(folder, name);
     }
   }

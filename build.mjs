@@ -1,0 +1,360 @@
+// Builds what the package ships. Only dispatches and bundles; needs nothing but Node until packages are installed.
+//
+//   node build.mjs [all]            wasm, bundle, types, models
+//   node build.mjs wasm             asm/*.ts -> dist/facenet*.wasm
+//   node build.mjs bundle           src/     -> dist/*.js, dist/THIRD_PARTY_NOTICES
+//   node build.mjs types            src/     -> dist/types/
+//   node build.mjs models           model files of other programs -> dist/models/
+//   node build.mjs check            types, lint, format, text rules, shaders against definitions
+//   node build.mjs run FILE [ARG]   runs one TypeScript program of the repository
+//   node build.mjs start [ARG]      installs what is missing, builds, runs the demonstration
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+const root = dirname(fileURLToPath(import.meta.url));
+const at = (...parts) => join(root, ...parts);
+
+/** Runs Node on a script with inherited output; rejects unless it exits 0. */
+function node(args, environment = {}) {
+  return new Promise((done, fail) => {
+    const child = spawn(process.execPath, args, {
+      cwd: root,
+      stdio: 'inherit',
+      env: { ...process.env, ...environment },
+    });
+    child.on('error', fail);
+    child.on('exit', (code, signal) =>
+      code === 0 ? done() : fail(new BuildError(`${relative(root, args[0])} ended with ${signal ?? code}`)),
+    );
+  });
+}
+
+/** A failure that is already explained on the terminal; shown without a stack. */
+class BuildError extends Error {}
+
+const files = (folder, matches) =>
+  existsSync(at(folder))
+    ? readdirSync(at(folder))
+        .filter((name) => matches.test(name))
+        .sort()
+    : [];
+
+const hash = (...parts) => {
+  const sum = createHash('sha256');
+  for (const part of parts) sum.update(part).update('\0');
+  return sum.digest('hex');
+};
+
+// -- wasm ------------------------------------------------------------------------------------------------------------
+
+/**
+ * The two instruction sets. Each is compiled once, with a shared memory, and written twice: a module that imports a
+ * shared memory cannot be given an ordinary one, and pages without cross-origin isolation have no shared memory. The
+ * two files differ in one bit, the `shared` flag of the memory import; the code is the same byte for byte.
+ */
+const wasmBuilds = [
+  { features: 'simd,threads,bulk-memory', shared: 'facenet.wasm', single: 'facenet.single.wasm' },
+  {
+    features: 'simd,threads,bulk-memory,relaxed-simd',
+    shared: 'facenet.relaxed.wasm',
+    single: 'facenet.single.relaxed.wasm',
+  },
+];
+
+async function wasm() {
+  const sources = files('asm', /^(?!.*\.d\.ts$).*\.ts$/).map((name) => join('asm', name));
+  if (sources.length === 0) throw new BuildError('wasm: asm/ holds no .ts file');
+  mkdirSync(at('dist'), { recursive: true });
+  mkdirSync(at('.cache', 'wasm'), { recursive: true });
+
+  // asm/generate.mjs writes the dispatch over all exported kernels. It may return
+  // { files: more entry files, sections: [{ name, bytes }] custom sections to append }.
+  let generated = {};
+  if (existsSync(at('asm', 'generate.mjs'))) {
+    const { generate } = await import(pathToFileURL(at('asm', 'generate.mjs')).href);
+    generated = (await generate({ root })) ?? {};
+  }
+  const entries = [...sources, ...(generated.files ?? []).map((file) => relative(root, file))];
+  const sections = generated.sections ?? [];
+  const compiler = JSON.parse(readFileSync(at('node_modules', 'assemblyscript', 'package.json'), 'utf8')).version;
+
+  await Promise.all(
+    wasmBuilds.map(async ({ features, shared, single }) => {
+      const flags = ['-O3', '--runtime', 'stub', '--noAssert', '--importMemory', '--sharedMemory'];
+      flags.push('--initialMemory', '16', '--maximumMemory', '65536', '--enable', features);
+      const key = hash(compiler, ...flags, ...entries.flatMap((file) => [file, readFileSync(at(file))]));
+      const cached = at('.cache', 'wasm', `${key}.wasm`);
+      if (!existsSync(cached)) {
+        const output = `${cached}.${process.pid}`;
+        await node([at('node_modules', 'assemblyscript', 'bin', 'asc.js'), ...entries, ...flags, '--outFile', output]);
+        const bytes = readFileSync(output);
+        rmSync(output);
+        writeFileSync(cached, bytes);
+      }
+      let bytes = new Uint8Array(readFileSync(cached));
+      for (const section of sections) bytes = withCustomSection(bytes, section.name, section.bytes);
+      const unshared = withUnsharedMemory(bytes);
+      for (const [name, content] of [
+        [shared, bytes],
+        [single, unshared],
+      ]) {
+        if (!WebAssembly.validate(content)) throw new BuildError(`wasm: ${name} is not a valid module`);
+        writeFileSync(at('dist', name), content);
+      }
+      console.error(`wasm: dist/${shared} and dist/${single}, ${bytes.length} bytes each`);
+    }),
+  );
+}
+
+/** Reads an unsigned LEB128 number; returns [value, position after it]. */
+function leb(bytes, position) {
+  let value = 0;
+  for (let shift = 0; ; shift += 7) {
+    const byte = bytes[position++];
+    value += (byte & 0x7f) * 2 ** shift;
+    if (byte < 0x80) return [value, position];
+  }
+}
+
+/** A copy of a module whose imported memory is not shared. Clears bit 1 of the limits (threads proposal, "limits"). */
+export function withUnsharedMemory(module) {
+  const bytes = module.slice();
+  let position = 8;
+  while (position < bytes.length) {
+    const id = bytes[position];
+    const [size, start] = leb(bytes, position + 1);
+    position = start + size;
+    if (id !== 2) continue;
+    let [count, p] = leb(bytes, start);
+    for (; count > 0; count--) {
+      for (let name = 0; name < 2; name++) {
+        const [length, next] = leb(bytes, p);
+        p = next + length;
+      }
+      const kind = bytes[p++];
+      if (kind === 0) [, p] = leb(bytes, p);
+      else if (kind === 2) {
+        if (bytes[p] !== 3)
+          throw new BuildError(`wasm: the memory import must be shared with a maximum, got flags ${bytes[p]}`);
+        bytes[p] = 1;
+        return bytes;
+      } else throw new BuildError(`wasm: only functions and one memory may be imported, got kind ${kind}`);
+    }
+  }
+  throw new BuildError('wasm: the module imports no memory');
+}
+
+/** A copy of a module with a custom section at its end. */
+export function withCustomSection(module, name, content) {
+  const number = (value) => {
+    const out = [];
+    do {
+      out.push((value & 0x7f) | (value > 0x7f ? 0x80 : 0));
+      value >>>= 7;
+    } while (value > 0);
+    return out;
+  };
+  const label = new TextEncoder().encode(name);
+  const body = [...number(label.length), ...label, ...content];
+  return Uint8Array.from([...module, 0, ...number(body.length), ...body]);
+}
+
+// -- bundle ----------------------------------------------------------------------------------------------------------
+
+/** Programs and modules of the package: source, name in dist/. Those whose source does not exist yet are left out. */
+const entries = {
+  browser: {
+    'facenet-gpu': 'src/index.ts',
+    evaluate: 'src/evaluate.ts',
+    worker: 'src/worker.ts',
+    thread: 'src/backends/wasm/thread.ts',
+  },
+  node: {
+    'facenet-gpu.node': 'src/node.ts',
+    'evaluate.node': 'src/evaluate.ts',
+    'thread.node': 'src/backends/wasm/thread.node.ts',
+    cli: 'src/cli/main.ts',
+    start: 'src/cli/start.ts',
+  },
+};
+
+/** Never bundled: native, large, and optional for users. */
+export const external = ['webgpu', 'sharp'];
+
+/** Files of packages that travel beside the bundles: file in node_modules, name in dist/. */
+const assets = [['@cwasm/jpeg-turbo/jpeg-turbo.wasm', 'jpeg-turbo.wasm']];
+
+async function bundle() {
+  const { build } = await import('esbuild');
+  mkdirSync(at('dist'), { recursive: true });
+  for (const name of files('dist', /\.(js|js\.map)$/)) rmSync(at('dist', name));
+
+  const packages = new Map();
+  for (const [platform, table] of Object.entries(entries)) {
+    const entryPoints = Object.fromEntries(Object.entries(table).filter(([, source]) => existsSync(at(source))));
+    if (Object.keys(entryPoints).length === 0) continue;
+    // Code that several entries use goes into shared chunks, so that `instanceof FaceNetError` holds between them.
+    // Chunks lie in dist/ itself: './facenet.wasm' relative to import.meta.url must be right in a chunk as well.
+    const result = await build({
+      absWorkingDir: root,
+      entryPoints,
+      outdir: 'dist',
+      chunkNames: `chunk-${platform}-[hash]`,
+      bundle: true,
+      splitting: true,
+      format: 'esm',
+      platform,
+      target: platform === 'node' ? 'node20' : 'es2022',
+      external: platform === 'node' ? external : [...external, 'node:*'],
+      loader: { '.wgsl': 'text' },
+      legalComments: 'none',
+      metafile: true,
+      sourcemap: false,
+      logLevel: 'warning',
+      // Bundled CommonJS packages call require() for Node's own modules.
+      banner:
+        platform === 'node'
+          ? {
+              js: `import { createRequire as $createRequire } from 'node:module';\nconst require = $createRequire(import.meta.url);`,
+            }
+          : {},
+    });
+    if (result.warnings.length > 0) throw new BuildError('bundle: esbuild warned; warnings are errors here');
+    for (const file of Object.keys(result.metafile.inputs)) notePackage(packages, file);
+    for (const [file, { bytes, entryPoint }] of Object.entries(result.metafile.outputs)) {
+      if (entryPoint) console.error(`bundle: ${file}, ${bytes} bytes`);
+    }
+  }
+  const bin = at('dist', 'cli.js');
+  if (existsSync(bin))
+    writeFileSync(bin, `#!/usr/bin/env node\n${readFileSync(bin, 'utf8').replace(/^#!.*\n/, '')}`, { mode: 0o755 });
+  for (const [source, name] of assets) {
+    if (!existsSync(at('node_modules', source))) continue;
+    copyFileSync(at('node_modules', source), at('dist', name));
+    notePackage(packages, `node_modules/${source}`);
+  }
+  writeFileSync(at('dist', 'THIRD_PARTY_NOTICES'), notices(packages));
+}
+
+/** Remembers the package a bundled file belongs to. */
+function notePackage(packages, file) {
+  const match = /^(.*node_modules\/((?:@[^/]+\/)?[^/]+))\//.exec(file.replaceAll('\\', '/'));
+  if (match) packages.set(match[2], match[1]);
+}
+
+/**
+ * The licence text of everything bundled. A package's text is its own licence file; docs/licences/<name>.txt (with / as
+ * +) adds what the package does not say, such as the licence of a library compiled into it. Neither: the build fails.
+ */
+function notices(packages) {
+  const parts = ['Third-party software and data in this package.\n'];
+  for (const [name, folder] of [...packages].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    const { version, license } = JSON.parse(readFileSync(at(folder, 'package.json'), 'utf8'));
+    const texts = [
+      ...readdirSync(at(folder))
+        .filter((file) => /^(licen[cs]e|notice|copying)(\.|$|-)/i.test(file))
+        .sort()
+        .map((file) => at(folder, file)),
+      at('docs', 'licences', `${name.replace('/', '+')}.txt`),
+    ].filter((file) => existsSync(file));
+    if (texts.length === 0)
+      throw new BuildError(`bundle: ${name} has no licence text. Add docs/licences/${name.replace('/', '+')}.txt.`);
+    parts.push(
+      `${'='.repeat(80)}\n${name} ${version} (${license})\n`,
+      ...texts.map((file) => `${readFileSync(file, 'utf8').trim()}\n`),
+    );
+  }
+  return parts.join('\n');
+}
+
+// -- the rest --------------------------------------------------------------------------------------------------------
+
+async function types() {
+  if (!existsSync(at('src', 'index.ts')) && files('src', /\.ts$/).length === 0) return;
+  rmSync(at('dist', 'types'), { recursive: true, force: true });
+  await node([at('node_modules', 'typescript', 'bin', 'tsc'), '-p', at('src', 'tsconfig.json')]);
+  // The sources import './x.ts'; declarations that say './x.js' are understood by every TypeScript since 4.7.
+  for (const file of readdirSync(at('dist', 'types'), { recursive: true, encoding: 'utf8' })) {
+    if (!file.endsWith('.d.ts')) continue;
+    const text = readFileSync(at('dist', 'types', file), 'utf8');
+    writeFileSync(
+      at('dist', 'types', file),
+      text.replaceAll(/((?:from|import\(?)\s*(['"])\.[^'"\n]*)\.ts\2/g, '$1.js$2'),
+    );
+  }
+}
+
+/** Converts model files of other programs, found in development packages, to safetensors. */
+async function models() {
+  if (existsSync(at('src', 'cli', 'models.ts'))) await run(['src/cli/models.ts']);
+}
+
+/** Bundles one TypeScript program of the repository into .cache/ and runs it there; the working directory stays. */
+async function run([file, ...args], environment) {
+  if (file === undefined || !existsSync(at(file)))
+    throw new BuildError(`run: must be given an existing file, got ${file}`);
+  const { bundleSource } = await import('./test/bundle.mjs');
+  const output = at('.cache', 'programs', `${file.replaceAll(/[\\/]/g, '-').replace(/\.ts$/, '')}.mjs`);
+  await bundleSource({ entry: at(file), output, platform: 'node' });
+  await node([output, ...args], environment);
+}
+
+async function check() {
+  const failures = [];
+  const attempt = async (name, action) => {
+    try {
+      await action();
+    } catch (error) {
+      failures.push(name);
+      console.error(`check: ${name}: ${error instanceof BuildError ? error.message : error.stack}`);
+    }
+  };
+  await attempt('types', () => node([at('node_modules', 'typescript', 'bin', 'tsc'), '--noEmit', '-p', root]));
+  await attempt('lint and format', () =>
+    node([at('node_modules', '@biomejs', 'biome', 'bin', 'biome'), 'ci', '--error-on-warnings', root]),
+  );
+  await attempt('text', () => node([at('test', 'text-rules.mjs')]));
+  if (existsSync(at('test', 'check.ts'))) {
+    const { adapterEnvironment, adapterPresent } = await import('./test/adapters.mjs');
+    const adapter = ['lavapipe', 'swiftshader'].find(adapterPresent) ?? 'system';
+    await attempt('shaders', () => run(['test/check.ts'], adapterEnvironment(adapter)));
+  }
+  if (failures.length > 0) throw new BuildError(`check: failed in ${failures.join(', ')}`);
+  console.error('check: nothing found');
+}
+
+async function all() {
+  await wasm();
+  await bundle();
+  await types();
+  await models();
+}
+
+async function start(args) {
+  const { installPackages } = await import('./test/machine.mjs');
+  await installPackages();
+  await wasm();
+  await bundle();
+  await models();
+  if (!existsSync(at('dist', 'start.js')))
+    throw new BuildError('start: src/cli/start.ts does not exist yet. Run npm test to see what does.');
+  await node([at('dist', 'start.js'), ...args]);
+}
+
+const commands = { all, wasm, bundle, types, models, check, run, start };
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const [command = 'all', ...args] = process.argv.slice(2);
+  try {
+    if (!Object.hasOwn(commands, command)) {
+      throw new BuildError(`build: the command must be one of ${Object.keys(commands).join(', ')}, got ${command}`);
+    }
+    await commands[command](args);
+  } catch (error) {
+    console.error(error instanceof BuildError ? error.message : error);
+    process.exitCode = 1;
+  }
+}
