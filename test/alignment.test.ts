@@ -216,6 +216,7 @@ describe('alignFace', () => {
     line[48] = [100, 200];
     line[54] = [120, 200];
     expect(refusal(() => alignFace(line, alignmentTemplate('openface'))).message).toMatch(/one line/);
+    expect(refusal(() => affineFromPoints([[0, 0], [1000, 0], [500, 0.2]], three(al02!.target))).message).toMatch(/one line/);
     expect(refusal(() => alignFace(five, { name: 'x', width: 9, height: 9, points: [[1, 1]] })).message).toMatch(/2, 3 or 5/);
   });
 
@@ -247,8 +248,8 @@ describe('crops without landmarks', () => {
 
   test('facenet-pytorch counts the margin in output pixels', () => {
     const image = { width: 640, height: 480 };
-    // 14 * 100 / (160 - 14) = 9.589: half of it on each side, 14 * 146 / 146 = 14.
-    expect(marginCrop([100, 80, 200, 226], image, { size: 160, margin: 14, unit: 'output' }).box).toEqual([95, 73, 204, 233]);
+    // 14 * 130 / (160 - 14) = 12.466: half of it on each side; 14 * 146 / 146 = 14.
+    expect(marginCrop([100, 80, 230, 226], image, { size: 160, margin: 14, unit: 'output' }).box).toEqual([93, 73, 236, 233]);
   });
 
   test('a box as large as the output is copied pixel for pixel', () => {
