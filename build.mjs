@@ -13,6 +13,7 @@ import { createHash } from 'node:crypto';
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { esbuildShaders } from './shaders/bundle.mjs';
 
 const root = dirname(fileURLToPath(import.meta.url));
 const at = (...parts) => join(root, ...parts);
@@ -42,6 +43,12 @@ const files = (folder, matches) =>
         .sort()
     : [];
 
+/** Writes a file that another process may be reading: it sees the old content or the new, never a part. */
+function replaceFile(path, content) {
+  writeFileSync(`${path}.${process.pid}`, content);
+  renameSync(`${path}.${process.pid}`, path);
+}
+
 const hash = (...parts) => {
   const sum = createHash('sha256');
   for (const part of parts) sum.update(part).update('\0');
@@ -65,7 +72,7 @@ const wasmBuilds = [
 ];
 
 async function wasm() {
-  const sources = files('asm', /^(?!.*\.d\.ts$).*\.ts$/).map((name) => join('asm', name));
+  const sources = files('asm', /^(?!.*\.(d|generated)\.ts$).*\.ts$/).map((name) => join('asm', name));
   if (sources.length === 0) throw new BuildError('wasm: asm/ holds no .ts file');
   mkdirSync(at('dist'), { recursive: true });
   mkdirSync(at('.cache', 'wasm'), { recursive: true });
@@ -92,7 +99,7 @@ async function wasm() {
         await node([at('node_modules', 'assemblyscript', 'bin', 'asc.js'), ...entries, ...flags, '--outFile', output]);
         const bytes = readFileSync(output);
         rmSync(output);
-        writeFileSync(cached, bytes);
+        replaceFile(cached, bytes);
       }
       let bytes = new Uint8Array(readFileSync(cached));
       for (const section of sections) bytes = withCustomSection(bytes, section.name, section.bytes);
@@ -102,7 +109,7 @@ async function wasm() {
         [single, unshared],
       ]) {
         if (!WebAssembly.validate(content)) throw new BuildError(`wasm: ${name} is not a valid module`);
-        writeFileSync(at('dist', name), content);
+        replaceFile(at('dist', name), content);
       }
       console.error(`wasm: dist/${shared} and dist/${single}, ${bytes.length} bytes each`);
     }),
@@ -189,6 +196,7 @@ const assets = [['@cwasm/jpeg-turbo/jpeg-turbo.wasm', 'jpeg-turbo.wasm']];
 
 async function bundle() {
   const { build } = await import('esbuild');
+  const { sourcePlugin } = await import('./test/bundle.mjs');
   mkdirSync(at('dist'), { recursive: true });
   for (const name of files('dist', /\.(js|js\.map)$/)) rmSync(at('dist', name));
 
@@ -210,6 +218,7 @@ async function bundle() {
       target: platform === 'node' ? 'node20' : 'es2022',
       external: platform === 'node' ? external : [...external, 'node:*'],
       loader: { '.wgsl': 'text' },
+      plugins: [esbuildShaders({ release: true })],
       legalComments: 'none',
       metafile: true,
       sourcemap: false,

@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config';
+import { viteShaders } from './shaders/bundle.mjs';
 import { adapterEnvironment, adapterPresent } from './test/adapters.mjs';
 
 // `npx vitest run test/x.test.ts` sees lavapipe where it is installed; test/run.mjs sets FACENET_ADAPTER
@@ -8,6 +9,7 @@ Object.assign(process.env, adapterEnvironment(adapter));
 
 export default defineConfig({
   plugins: [
+    viteShaders(),
     {
       name: 'wgsl-text',
       enforce: 'pre',

@@ -1,6 +1,6 @@
 // Which Vulkan driver a test process sees. Dawn reads VK_ICD_FILENAMES once, when the process starts,
 // and needs an existing XDG_RUNTIME_DIR, so the choice is made in the environment handed to the process.
-import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { tmpdir, userInfo } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -18,21 +18,19 @@ const chromiumFolders = [
   '/opt/google/chrome',
 ];
 
-/** Path of the Vulkan driver manifest of a software adapter, or null where the machine lacks it. */
+/**
+ * Path of the Vulkan driver manifest of a software adapter, or null where the machine lacks it. A lavapipe that offers
+ * less than Vulkan 1.3 does not count: Dawn refuses Mesa 22.3 (1.1.230, "shaderUniform*ArrayDynamicIndexing required").
+ */
 export function driverManifest(adapter) {
-  if (adapter === 'lavapipe') {
-    for (const folder of icdFolders) {
-      if (!existsSync(folder)) continue;
-      const name = readdirSync(folder)
-        .sort()
-        .find((file) => /^lvp_icd.*\.json$/.test(file));
-      if (name) return join(folder, name);
-    }
-  }
-  if (adapter === 'swiftshader') {
-    for (const folder of chromiumFolders) {
-      const file = join(folder, 'vk_swiftshader_icd.json');
-      if (existsSync(file)) return file;
+  const names = { lavapipe: /^lvp_icd.*\.json$/, swiftshader: /^vk_swiftshader_icd\.json$/ }[adapter];
+  for (const folder of { lavapipe: icdFolders, swiftshader: chromiumFolders }[adapter] ?? []) {
+    if (!existsSync(folder)) continue;
+    for (const name of readdirSync(folder).sort()) {
+      if (!names.test(name)) continue;
+      const file = join(folder, name);
+      const [major, minor] = JSON.parse(readFileSync(file, 'utf8')).ICD.api_version.split('.').map(Number);
+      if (adapter === 'swiftshader' || major > 1 || minor >= 3) return file;
     }
   }
   return null;
