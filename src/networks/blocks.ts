@@ -1,10 +1,11 @@
 import type { Value } from '../graph/graph.ts';
-import { avgPool } from '../ops/avgPool.ts';
 import { batchNorm, batchNormTraining } from '../ops/batchNorm.ts';
+import { channelPad } from '../ops/channelPad.ts';
 import { concat } from '../ops/concat.ts';
 import { conv2d } from '../ops/conv2d.ts';
 import { l2Pool } from '../ops/l2Pool.ts';
 import { linear } from '../ops/linear.ts';
+import { lrn } from '../ops/lrn.ts';
 import { maxPool } from '../ops/maxPool.ts';
 import { relu } from '../ops/relu.ts';
 import { type BuildOptions, widened } from './network.ts';
@@ -138,8 +139,7 @@ function centred(x: Value, like: Value, name: string): Value {
   if (down === 0 && across === 0) return x;
   const top = Math.floor(down / 2);
   const left = Math.floor(across / 2);
-  // A mean over one pixel that counts the padding is x with a frame of zeros.
-  return x.graph.scope(name, () => avgPool(x, { size: 1, stride: 1, padding: [top, left, down - top, across - left], countPadding: true }));
+  return x.graph.scope(name, () => channelPad(x, { top, left, bottom: down - top, right: across - left }));
 }
 
 /** Linear layer with bias. x [N, ...] -> [N, outputs]. */
@@ -149,3 +149,10 @@ export function linearUnit(x: Value, name: string, outputs: number, activation: 
   return graph.scope(name, () =>
     linear(x, graph.parameter(`${name}/weight`, [inputs, outputs]), { bias: graph.parameter(`${name}/bias`, [outputs]), activation }));
 }
+
+/** Local response normalisation as in GoogLeNet and Torch; the paper does not give its constants. */
+export const norm = (x: Value, name: string, { lrn: wanted = true }: BuildOptions): Value =>
+  wanted ? x.graph.scope(name, () => lrn(x, { size: 5, alpha: 1e-4, beta: 0.75, k: 1 })) : x;
+
+/** 3x3 max pool, stride 2, padding 1. */
+export const halve = (x: Value, name: string): Value => x.graph.scope(name, () => maxPool(x, { size: 3, stride: 2, padding: 1 }));
