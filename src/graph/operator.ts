@@ -70,6 +70,8 @@ export interface Entry<A extends Attributes = Attributes> {
   readonly strided?: readonly string[];
   /** The output takes the memory of this input, which no later step may read: updates of parameters. */
   readonly inPlace?: string;
+  /** Inputs (parameters) the kernel updates besides its output; they are read by nobody later in the run. */
+  readonly mutates?: readonly string[];
   /** The kernel raises `flags[layer]` when a value before its activation is not finite. */
   readonly checked?: boolean;
   /** Multiplications that are followed by an addition; other work counts as zero. */

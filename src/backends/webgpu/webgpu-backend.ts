@@ -1,0 +1,435 @@
+import { FaceNetError } from '../../errors.ts';
+import type { Launch } from '../../graph/operator.ts';
+import { bindFamilies, type Families } from '../../plan/lowering.ts';
+import { align } from '../../plan/memory.ts';
+import type { Backend, Counters, Program, Read, StepTimes } from '../../plan/runner.ts';
+import type { DeviceBuffer, Step, TensorRef } from '../../plan/step.ts';
+import { webgpuFamilies } from './families.ts';
+import { type Kernel, Pipelines } from './pipelines.ts';
+
+// Values of GPUBufferUsage and GPUMapMode, which are no globals in Node.
+const MAP_READ = 0x1;
+const COPY_SRC = 0x4;
+const COPY_DST = 0x8;
+const UNIFORM = 0x40;
+const STORAGE = 0x80;
+const QUERY_RESOLVE = 0x200;
+const MAP_MODE_READ = 0x1;
+
+/** Bytes between the Params of two steps: the largest minUniformBufferOffsetAlignment there is. */
+const PARAMS_BYTES = 256;
+const MAX_GROUPS = 65535;
+
+/** What the tables of kernels are told about this device. */
+export interface WebGpuAdapter {
+  /** Runs on the CPU: lavapipe, SwiftShader. */
+  readonly software: boolean;
+  /** The subgroup size, if the device has the feature and only one size; else false. */
+  readonly subgroups: number | false;
+  readonly f16: boolean;
+  readonly limits: GPUSupportedLimits;
+}
+
+export interface WebGpuBackendOptions {
+  readonly device: GPUDevice;
+  readonly info: GPUAdapterInfo;
+  readonly software: boolean;
+  /** Destroy the device on dispose: true when this library asked for it. */
+  readonly owned: boolean;
+  readonly why?: string;
+}
+
+interface WebGpuBuffer extends DeviceBuffer {
+  readonly gpu: GPUBuffer;
+}
+
+interface Prepared {
+  readonly kernel: Kernel;
+  readonly bindGroup: GPUBindGroup;
+}
+
+interface Encoded {
+  readonly params: Uint8Array<ArrayBuffer>;
+  readonly groups: readonly (readonly [number, number, number])[];
+}
+
+class WebGpuProgram implements Program {
+  readonly steps: readonly Step[];
+  readonly prepared: readonly Prepared[];
+  readonly params: GPUBuffer;
+  readonly #dispose: () => void;
+  loaded: readonly Step[] | undefined;
+
+  constructor(steps: readonly Step[], prepared: readonly Prepared[], params: GPUBuffer, dispose: () => void) {
+    this.steps = steps;
+    this.prepared = prepared;
+    this.params = params;
+    this.#dispose = dispose;
+  }
+
+  dispose(): void {
+    this.#dispose();
+  }
+}
+
+/** Runs steps as compute dispatches: one pass and one submit a run. Computes in shaders only. */
+export class WebGpuBackend implements Backend {
+  readonly name = 'webgpu';
+  readonly description: string;
+  readonly families: Families;
+  readonly zeroBlock = true;
+  readonly maxBufferBytes: number;
+  readonly adapter: WebGpuAdapter;
+  readonly device: GPUDevice;
+  /** Resolves when the device is lost while this backend is in use; never after dispose(). */
+  readonly lost: Promise<GPUDeviceLostInfo>;
+
+  readonly #owned: boolean;
+  readonly #pipelines: Pipelines;
+  readonly #encoded = new WeakMap<readonly Step[], Encoded>();
+  readonly #staging: GPUBuffer[] = [];
+  readonly #dummy: GPUBuffer;
+  readonly #buffers = new Set<GPUBuffer>();
+  #bytes = 0;
+  #programs = 0;
+  #pendingErrors: Promise<void>[] = [];
+  #lost: GPUDeviceLostInfo | undefined;
+  #uncaptured: string | undefined;
+  #disposed = false;
+  readonly #onUncaptured = (event: Event) => { this.#uncaptured ??= (event as GPUUncapturedErrorEvent).error.message; };
+
+  constructor(options: WebGpuBackendOptions) {
+    const { device, info } = options;
+    this.device = device;
+    this.#owned = options.owned;
+    this.#pipelines = new Pipelines(device);
+    this.maxBufferBytes = Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize);
+    const sizes = info as GPUAdapterInfo & { subgroupMinSize?: number; subgroupMaxSize?: number };
+    const fixed = device.features.has('subgroups' as GPUFeatureName) && sizes.subgroupMinSize === sizes.subgroupMaxSize ? sizes.subgroupMinSize : undefined;
+    this.adapter = { software: options.software, subgroups: fixed ?? false, f16: device.features.has('shader-f16'), limits: device.limits };
+    this.families = bindFamilies(webgpuFamilies, this.adapter);
+    this.description = options.why ?? `webgpu on ${[info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(' ')}${options.software ? ' (software)' : ''}`;
+    this.#dummy = device.createBuffer({ label: 'absent input', size: 256, usage: STORAGE });
+    device.addEventListener('uncapturederror', this.#onUncaptured);
+    this.lost = new Promise((resolve) => {
+      device.lost.then((lost) => {
+        this.#lost = lost;
+        if (!this.#disposed) resolve(lost);
+      });
+    });
+  }
+
+  allocate(bytes: number, label: string): DeviceBuffer {
+    this.#live();
+    const size = align(Math.max(bytes, 4));
+    const limit = this.device.limits.maxBufferSize;
+    if (size > limit) throw new FaceNetError('memory', `webgpu: ${label} needs ${size} bytes, got a limit of ${limit}. Use a smaller batchSize.`);
+    this.device.pushErrorScope('out-of-memory');
+    const gpu = this.device.createBuffer({ label, size, usage: STORAGE | COPY_SRC | COPY_DST });
+    this.#expectNoError(`${label} needs ${size} bytes`);
+    this.#buffers.add(gpu);
+    this.#bytes += size;
+    const buffer: WebGpuBuffer = { bytes: size, gpu };
+    return buffer;
+  }
+
+  free(buffer: DeviceBuffer): void {
+    const { gpu, bytes } = buffer as WebGpuBuffer;
+    if (!this.#buffers.delete(gpu)) return;
+    this.#bytes -= bytes;
+    gpu.destroy();
+  }
+
+  write(buffer: DeviceBuffer, byteOffset: number, data: ArrayBufferView): void {
+    this.#live();
+    let bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    // Whole words only, and never a view of shared memory, which Dawn in Node refuses.
+    const shared = typeof SharedArrayBuffer !== 'undefined' && data.buffer instanceof SharedArrayBuffer;
+    if (shared || bytes.length % 4 !== 0) {
+      const padded = new Uint8Array(Math.ceil(bytes.length / 4) * 4);
+      padded.set(bytes);
+      bytes = padded;
+    }
+    if (byteOffset + bytes.length > buffer.bytes) {
+      throw new FaceNetError('internal', `webgpu: a write must end within ${buffer.bytes} bytes, got ${byteOffset + bytes.length}.`);
+    }
+    this.device.queue.writeBuffer((buffer as WebGpuBuffer).gpu, byteOffset, bytes as Uint8Array<ArrayBuffer>);
+  }
+
+  async prepare(steps: readonly Step[]): Promise<Program> {
+    this.#live();
+    const kernels = await this.#orLost(Promise.all(steps.map((step) => this.#pipelines.get(step))));
+    this.#live();
+    const { device } = this;
+    device.pushErrorScope('validation');
+    const params = device.createBuffer({ label: 'params', size: Math.max(1, steps.length) * PARAMS_BYTES, usage: UNIFORM | COPY_DST });
+    const prepared = steps.map((step, index) => {
+      const kernel = kernels[index] as Kernel;
+      return { kernel, bindGroup: this.#bindGroup(step, kernel, params, index) };
+    });
+    this.#bytes += params.size;
+    const error = await this.#orLost(device.popErrorScope());
+    let disposed = false;
+    this.#programs++;
+    const program = new WebGpuProgram(steps, prepared, params, () => {
+      if (disposed) return;
+      disposed = true;
+      this.#programs--;
+      this.#bytes -= params.size;
+      params.destroy();
+    });
+    try {
+      if (error) throw new FaceNetError('internal', `webgpu: ${error.message}`);
+      this.#encode(program, steps);
+      await this.#settleErrors();
+    } catch (failure) {
+      program.dispose();
+      throw failure;
+    }
+    return program;
+  }
+
+  async run(programs: readonly { readonly program: Program; readonly steps?: readonly Step[] }[], reads: readonly Read[]): Promise<Uint8Array[]> {
+    this.#live();
+    const { device } = this;
+    const encoder = device.createCommandEncoder();
+    const loads = programs.map(({ program, steps = program.steps }) => ({ program: program as WebGpuProgram, steps, ...this.#load(program as WebGpuProgram, steps) }));
+    if (loads.length > 0) {
+      const pass = encoder.beginComputePass();
+      for (const { program, groups } of loads) record(pass, program, groups);
+      pass.end();
+    }
+    const offsets: number[] = [];
+    let total = 0;
+    for (const read of reads) {
+      offsets.push(total);
+      total += align(read.bytes, 8);
+    }
+    const staging = total > 0 ? this.#stage(total) : undefined;
+    reads.forEach((read, index) => {
+      if (read.bytes > 0) encoder.copyBufferToBuffer((read.buffer as WebGpuBuffer).gpu, read.byteOffset, staging as GPUBuffer, offsets[index] as number, align(read.bytes, 4));
+    });
+    device.queue.submit([encoder.finish()]);
+    if (!staging) {
+      await this.#orLost(device.queue.onSubmittedWorkDone());
+      await this.#settleErrors();
+      return reads.map(() => new Uint8Array());
+    }
+    try {
+      await this.#orLost(staging.mapAsync(MAP_MODE_READ, 0, total));
+    } catch (cause) {
+      staging.destroy();
+      this.#live();
+      throw new FaceNetError('device', `webgpu: reading results back failed: ${(cause as Error).message}`, { cause });
+    }
+    const mapped = new Uint8Array(staging.getMappedRange(0, total));
+    const results = reads.map((read, index) => mapped.slice(offsets[index] as number, (offsets[index] as number) + read.bytes));
+    staging.unmap();
+    if (this.#disposed) staging.destroy();
+    else this.#staging.push(staging);
+    await this.#settleErrors();
+    return results;
+  }
+
+  async profile(program: Program, steps: readonly Step[] = program.steps): Promise<StepTimes> {
+    this.#live();
+    const prepared = program as WebGpuProgram;
+    const { groups } = this.#load(prepared, steps);
+    return this.device.features.has('timestamp-query') ? this.#profileByTimestamps(prepared, groups) : this.#profileByClock(prepared, groups);
+  }
+
+  counters(): Counters {
+    return { buffers: this.#buffers.size, bytes: this.#bytes, programs: this.#programs, pipelines: this.#pipelines.count, workers: 0 };
+  }
+
+  async dispose(): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.device.removeEventListener('uncapturederror', this.#onUncaptured);
+    for (const buffer of [...this.#buffers, ...this.#staging, this.#dummy]) buffer.destroy();
+    this.#buffers.clear();
+    this.#staging.length = 0;
+    this.#bytes = 0;
+    if (this.#owned) this.device.destroy();
+  }
+
+  #bindGroup(step: Step, { file, entryPoint, pipeline }: Kernel, params: GPUBuffer, index: number): GPUBindGroup {
+    const entries: GPUBindGroupEntry[] = [];
+    if (entryPoint.uses.has('params')) entries.push({ binding: 0, resource: { buffer: params, offset: index * PARAMS_BYTES, size: align(file.params.length * 4, 16) } });
+    for (const name of entryPoint.uses) {
+      const binding = file.bindings.get(name);
+      if (!binding) continue;
+      if (!(name in step.tensors)) throw new FaceNetError('internal', `webgpu: shaders/${step.file}.wgsl ${step.kernel} binds ${name}, the step ${step.label} has no such tensor.`);
+      const ref = step.tensors[name];
+      if (!ref) {
+        entries.push({ binding: binding.binding, resource: { buffer: this.#dummy } });
+        continue;
+      }
+      const { gpu } = ref.buffer as WebGpuBuffer;
+      const offset = ref.strided ? 0 : ref.offset * 4;
+      const size = ref.strided ? gpu.size : Math.max(16, align(ref.dtype === 'u8' ? ref.elements : ref.elements * 4, 16));
+      entries.push({ binding: binding.binding, resource: { buffer: gpu, offset, size: Math.min(size, gpu.size - offset) } });
+    }
+    return this.device.createBindGroup({ label: step.label, layout: pipeline.getBindGroupLayout(0), entries });
+  }
+
+  #load(program: WebGpuProgram, steps: readonly Step[]): Encoded {
+    const encoded = this.#encode(program, steps);
+    if (program.loaded !== steps) {
+      this.device.queue.writeBuffer(program.params, 0, encoded.params);
+      program.loaded = steps;
+    }
+    return encoded;
+  }
+
+  #encode(program: WebGpuProgram, steps: readonly Step[]): Encoded {
+    let encoded = this.#encoded.get(steps);
+    if (!encoded) {
+      const params = new Uint8Array(steps.length * PARAMS_BYTES);
+      const groups = steps.map((step, index) => {
+        const kernel = (program.prepared[index] as Prepared).kernel;
+        encodeParams(step, kernel, new DataView(params.buffer, index * PARAMS_BYTES, PARAMS_BYTES));
+        return workgroups(step.launch, kernel.workgroupSize);
+      });
+      encoded = { params, groups };
+      this.#encoded.set(steps, encoded);
+    }
+    return encoded;
+  }
+
+  async #profileByTimestamps(program: WebGpuProgram, groups: Encoded['groups']): Promise<StepTimes> {
+    const { device } = this;
+    const count = program.prepared.length;
+    const querySet = device.createQuerySet({ type: 'timestamp', count: count * 2 });
+    const resolved = device.createBuffer({ size: count * 16, usage: QUERY_RESOLVE | COPY_SRC });
+    const staging = device.createBuffer({ size: count * 16, usage: MAP_READ | COPY_DST });
+    try {
+      const encoder = device.createCommandEncoder();
+      program.prepared.forEach((_, index) => {
+        const pass = encoder.beginComputePass({ timestampWrites: { querySet, beginningOfPassWriteIndex: index * 2, endOfPassWriteIndex: index * 2 + 1 } });
+        record(pass, program, groups, index, index + 1);
+        pass.end();
+      });
+      encoder.resolveQuerySet(querySet, 0, count * 2, resolved, 0);
+      encoder.copyBufferToBuffer(resolved, 0, staging, 0, count * 16);
+      device.queue.submit([encoder.finish()]);
+      await this.#orLost(staging.mapAsync(MAP_MODE_READ));
+      const times = new BigUint64Array(staging.getMappedRange());
+      return { milliseconds: Array.from({ length: count }, (_, i) => Number((times[2 * i + 1] as bigint) - (times[2 * i] as bigint)) / 1e6), timing: 'timestamp' };
+    } finally {
+      querySet.destroy();
+      resolved.destroy();
+      staging.destroy();
+    }
+  }
+
+  async #profileByClock(program: WebGpuProgram, groups: Encoded['groups']): Promise<StepTimes> {
+    const milliseconds: number[] = [];
+    for (let index = 0; index < program.prepared.length; index++) {
+      const start = performance.now();
+      const encoder = this.device.createCommandEncoder();
+      const pass = encoder.beginComputePass();
+      record(pass, program, groups, index, index + 1);
+      pass.end();
+      this.device.queue.submit([encoder.finish()]);
+      await this.#orLost(this.device.queue.onSubmittedWorkDone());
+      milliseconds.push(performance.now() - start);
+    }
+    return { milliseconds, timing: 'wall' };
+  }
+
+  #stage(bytes: number): GPUBuffer {
+    const at = this.#staging.findIndex((buffer) => buffer.size >= bytes);
+    if (at >= 0) return this.#staging.splice(at, 1)[0] as GPUBuffer;
+    this.#staging.pop()?.destroy();
+    return this.device.createBuffer({ label: 'readback', size: align(bytes), usage: MAP_READ | COPY_DST });
+  }
+
+  #expectNoError(what: string): void {
+    this.#pendingErrors.push(this.device.popErrorScope().then((error) => {
+      if (error) throw new FaceNetError('memory', `webgpu: ${what}, got: ${error.message}. Use a smaller batchSize.`);
+    }));
+    for (const pending of this.#pendingErrors) pending.catch(() => {});
+  }
+
+  async #settleErrors(): Promise<void> {
+    const pending = this.#pendingErrors;
+    this.#pendingErrors = [];
+    await this.#orLost(Promise.all(pending));
+    if (this.#uncaptured) {
+      const message = this.#uncaptured;
+      this.#uncaptured = undefined;
+      throw new FaceNetError('internal', `webgpu: ${message}`);
+    }
+  }
+
+  /** Waits, but not beyond the loss of the device. */
+  async #orLost<T>(promise: Promise<T>): Promise<T> {
+    const result = await Promise.race([promise.then((value) => ({ value })), this.device.lost.then(() => undefined)]).catch((cause) => {
+      this.#live();
+      throw cause;
+    });
+    if (!result) {
+      promise.catch(() => {});
+      this.#live();
+      throw this.#lossError();
+    }
+    return result.value;
+  }
+
+  #live(): void {
+    if (this.#disposed) throw new FaceNetError('disposed', 'webgpu: the backend was used after dispose().');
+    if (this.#lost) throw this.#lossError();
+  }
+
+  #lossError(): FaceNetError {
+    return new FaceNetError('device-lost', `webgpu: the device must stay, got lost (${this.#lost?.reason ?? 'unknown'}): ${this.#lost?.message ?? ''}`);
+  }
+}
+
+function record(pass: GPUComputePassEncoder, program: WebGpuProgram, groups: Encoded['groups'], from = 0, to = program.prepared.length): void {
+  for (let index = from; index < to; index++) {
+    const { kernel, bindGroup } = program.prepared[index] as Prepared;
+    pass.setPipeline(kernel.pipeline);
+    pass.setBindGroup(0, bindGroup);
+    pass.dispatchWorkgroups(...(groups[index] as [number, number, number]));
+  }
+}
+
+function workgroups(launch: Launch, workgroupSize: number): readonly [number, number, number] {
+  if ('invocations' in launch) return [Math.min(MAX_GROUPS, Math.max(1, Math.ceil(launch.invocations / workgroupSize))), 1, 1];
+  const [x, y = 1, z = 1] = launch.workgroups;
+  if (x <= MAX_GROUPS) return [x, y, z];
+  if (y !== 1) throw new FaceNetError('internal', `webgpu: a launch of ${x} x ${y} workgroups cannot be folded.`);
+  const folds = Math.ceil(x / MAX_GROUPS);
+  return [Math.ceil(x / folds), folds, z];
+}
+
+function encodeParams(step: Step, { file }: Kernel, view: DataView): void {
+  file.params.forEach(([name, type], index) => {
+    const value = parameter(step, name, file.bindings);
+    if (value === undefined) return;
+    if (type === 'f32') view.setFloat32(index * 4, value, true);
+    else if (type === 'i32') view.setInt32(index * 4, value, true);
+    else view.setUint32(index * 4, value, true);
+  });
+}
+
+/** A field of Params: one of the step's numbers, or one derived from a tensor's place. Fields of other entry points stay 0. */
+function parameter(step: Step, name: string, bindings: ReadonlyMap<string, { width: number }>): number | undefined {
+  if (name in step.params) return step.params[name];
+  const [, tensor, what] = /^(\w+?)(Stride|Offset)$/.exec(name) ?? [];
+  if (tensor !== undefined && what) {
+    const ref: TensorRef | undefined = step.tensors[tensor];
+    if (!ref) return undefined;
+    const width = bindings.get(tensor)?.width ?? 1;
+    const value = what === 'Stride' ? ref.stride : ref.strided ? ref.offset : 0;
+    if (value % width !== 0) throw new FaceNetError('internal', `webgpu: ${step.label}: ${name} must divide by ${width}, got ${value}.`);
+    return value / width;
+  }
+  if (name.startsWith('has')) {
+    const input = name.charAt(3).toLowerCase() + name.slice(4);
+    if (input in step.tensors) return step.tensors[input] ? 1 : 0;
+  }
+  return undefined;
+}

@@ -1,0 +1,36 @@
+import type { DType, Launch } from '../graph/operator.ts';
+
+/** Memory of a backend. Opaque to plans; `bytes` is what was asked for. */
+export interface DeviceBuffer {
+  readonly bytes: number;
+}
+
+/** A tensor in a buffer: element (row, column) lies at offset + row * stride + column. */
+export interface TensorRef {
+  readonly buffer: DeviceBuffer;
+  readonly dtype: DType;
+  /** Elements before the first one of the tensor; `offset * 4` is divisible by 256 for tensors that are not channel ranges. */
+  readonly offset: number;
+  /** Elements from one row to the next. */
+  readonly stride: number;
+  /** rows * columns. */
+  readonly elements: number;
+  /** May be a channel range: the kernel is told offset and stride. Otherwise it sees a dense tensor from element 0. */
+  readonly strided: boolean;
+}
+
+/** One kernel launch, complete: what to run, on which memory, with which numbers. Plain data. */
+export interface Step {
+  /** 'inception3a/conv2d' and the like: for profiles and messages. */
+  readonly label: string;
+  readonly operator: string;
+  readonly kernel: string;
+  /** Stem of the shader file. */
+  readonly file: string;
+  /** By kernel tensor name; undefined for an absent optional input. */
+  readonly tensors: Readonly<Record<string, TensorRef | undefined>>;
+  readonly params: Readonly<Record<string, number>>;
+  readonly launch: Launch;
+  readonly constants: Readonly<Record<string, number>>;
+  readonly multiplyAdds: number;
+}
