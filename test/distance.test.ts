@@ -42,6 +42,7 @@ test('LM-09: exactly 0 for equal rows, never negative, symmetric bit for bit', (
   }
   const { data, count, dimensions } = randomUnit(30, 5, 3);
   for (let i = 0; i < dimensions; i++) data[i] = data[dimensions + i]!; // rows 0 and 1 equal
+  data.copyWithin(2 * dimensions, 3 * dimensions, 4 * dimensions); // rows 2 and 3 nearly equal
   data[2 * dimensions] = Math.fround(data[3 * dimensions]! + 1e-7);
   const matrix = distanceMatrix({ data, count, dimensions });
   expect(matrix[1]).toBe(0);
