@@ -78,7 +78,7 @@ export async function bundleSource({ entry, output, platform }) {
     external: platform === 'node' ? [] : ['webgpu', 'sharp', 'node:*'],
     loader: { '.wgsl': 'text' },
     sourcemap: 'inline',
-    plugins: [esbuildShaders(), sources(platform)],
+    plugins: [esbuildShaders(), sourcePlugin(platform)],
     logLevel: 'warning',
   });
   if (result.warnings.length > 0) throw new Error(`${relative(root, entry)}: esbuild warned; warnings are errors here`);
