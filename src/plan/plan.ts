@@ -139,6 +139,11 @@ export class Plan {
     return { ...(await this.backend.profile(this.#main, steps)), steps };
   }
 
+  /** Fills all memory of results with NaN, so that a value no kernel writes is seen. For tests. */
+  poison(): void {
+    this.#layout.poison();
+  }
+
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
@@ -235,6 +240,12 @@ class Layout {
     for (const buffer of [...this.#owned, ...this.#slots]) this.backend.free(buffer);
     this.#owned.length = 0;
     this.#slots = [];
+  }
+
+  poison(): void {
+    for (const buffer of this.#slots) {
+      this.backend.write(buffer, this.#zeroBlock * 4, new Float32Array(buffer.bytes / 4 - this.#zeroBlock).fill(Number.NaN));
+    }
   }
 
   /** Tensor of a value at a batch; `strided` says how the kernel wants to see it. */
@@ -372,7 +383,7 @@ class Layout {
     for (const value of operations) {
       if (value.operator?.name !== 'slice' || value.entry !== 'forward' || outputs.includes(value) || this.#locations.has(value)) continue;
       const input = value.inputs[0] as Value;
-      if (input.kind !== 'operation' || updatedSlot(input) || this.#isFixed(input) !== this.#isFixed(value) || !everyReaderAccepts(value)) continue;
+      if (!(input.kind === 'operation' || input.kind === 'input') || input.dtype !== 'f32' || (input.kind === 'operation' && updatedSlot(input)) || this.#isFixed(input) !== this.#isFixed(value) || !everyReaderAccepts(value)) continue;
       const whole = this.#location(input);
       this.#locations.set(value, { root: whole.root, offset: whole.offset + (value.attributes.start as number), stride: whole.stride });
       this.#viewValues.add(value);

@@ -2,6 +2,7 @@ import { l2Normalize, l2NormalizeOperator } from '../../src/ops/l2Normalize.ts';
 import type { OperatorSpec } from './operator-spec.ts';
 
 const UNIT = 2 ** -24;
+const largest = (values: Float64Array) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 
 export const spec: OperatorSpec = {
   operator: l2NormalizeOperator,
@@ -33,6 +34,8 @@ export const spec: OperatorSpec = {
   // Two sums of `columns` products, a root and two products after them; each rounding is at most 2^-24 of its result, and the
   // projection in the gradient can cancel down to the size of dy: twice the sums.
   bound: (what, shapes) => (what === 'y' ? 1 : 2) * ((shapes.x![1] as number) / 4 + 8) * UNIT,
+  // dx is dy / |x| less its projection on x, which can be all of it (one column).
+  magnitude: (what, { x }, dy, shapes) => (what === 'y' ? 0 : largest(dy) / Math.max(1e-5, largest(x!)) / Math.sqrt(shapes.x![1] as number)),
   cases: [
     { why: 'one element: y is its sign', shapes: { x: [1, 1] } },
     { why: 'a FaceNet batch', shapes: { x: [3, 128] } },

@@ -26,6 +26,8 @@ export interface OperatorSpec {
   /** Input tensors in order; integer inputs are listed in `integers`. */
   readonly inputs: readonly string[];
   readonly integers?: readonly string[];
+  /** Those of the integers that are bytes (u8) rather than i32. */
+  readonly bytes?: readonly string[];
   /** Inputs whose gradient is tested; default: all that are not integers. [] for operators without gradient. */
   readonly differentiable?: readonly string[];
   /** Builds the operator from values through its public builder (so the attributes' defaults are tested as well). */
@@ -39,6 +41,11 @@ export interface OperatorSpec {
    * a comment. `what` is 'y' or 'd' + input name.
    */
   bound(what: string, shapes: Readonly<Record<string, Shape>>, options: Readonly<Record<string, unknown>>, outputShape: Shape): number;
+  /**
+   * Size of the terms that are summed, where cancellation may leave results far below them: errors are relative to the larger of
+   * this and the largest expected value. Default 0.
+   */
+  magnitude?(what: string, inputs: Tensors, dy: Float64Array, shapes: Readonly<Record<string, Shape>>, options: Readonly<Record<string, unknown>>): number;
   readonly cases: readonly Case[];
   /** Attributes type check only. */
   readonly attributes?: Attributes;
