@@ -1,0 +1,60 @@
+// The barrier between steps, and inside kernels with phases. Every instance (thread) has its own globals; the control words are shared.
+//
+// Control words, each on a cache line of its own: +0 arrived, +64 generation, +128 sleepers.
+//
+// Why no wake-up is lost: all operations below are sequentially consistent. A waiter adds itself to `sleepers` BEFORE wait32 compares
+// the generation; the last thread bumps the generation BEFORE it reads `sleepers`. If the last thread reads 0, the waiter's
+// addition comes later in the total order, so its wait32 sees the new generation and returns at once. If it reads more, it notifies;
+// wait32 compares and enqueues as one step, so the waiter either saw the new generation or is in the queue.
+//
+// Why the number of tries adapts: a waiter that spins on the core which the thread it waits for needs delays everybody by its whole
+// spin; with more threads than cores that happens at each barrier. A barrier that ended in sleep was not worth its spin, so the next
+// one spins a quarter as long; one that ended while spinning doubles the allowance again. At 0 a single probe is left, so that an
+// idle machine recovers.
+
+const ARRIVED: usize = 0;
+const GENERATION: usize = 64;
+const SLEEPERS: usize = 128;
+
+/** `spin` of a thread that must never sleep: the main thread of a browser, where wait32 traps. */
+const NEVER_SLEEP: u32 = u32.MAX_VALUE;
+
+let words: usize = 0;
+let parties: u32 = 1;
+let most: u32 = 0;
+let allowance: u32 = 0;
+
+/**
+ * Tells this instance's barrier where the shared control words are (192 bytes, zero at first), how many threads meet there, and how
+ * many tries a waiting thread makes before it sleeps (2^32 - 1: it never sleeps).
+ */
+export function setThreads(control: usize, threads: u32, spin: u32): void {
+  words = control;
+  parties = threads;
+  most = spin;
+  allowance = spin;
+}
+
+/** Returns when all threads have called it; what they wrote before is then visible to all. With one thread it returns at once. */
+export function barrier(): void {
+  if (parties <= 1) return;
+  const control = words;
+  const generation = atomic.load<u32>(control + GENERATION);
+  if (atomic.add<u32>(control + ARRIVED, 1) + 1 == parties) {
+    atomic.store<u32>(control + ARRIVED, 0);
+    atomic.add<u32>(control + GENERATION, 1);
+    if (atomic.load<u32>(control + SLEEPERS)) atomic.notify(control + GENERATION, -1);
+    return;
+  }
+  const tries = allowance;
+  for (let i: u32 = 0; i <= tries || most == NEVER_SLEEP; i++) {
+    if (atomic.load<u32>(control + GENERATION) != generation) {
+      if (tries < most) allowance = min<u32>(most, tries * 2 + 1);
+      return;
+    }
+  }
+  allowance = tries >> 2;
+  atomic.add<u32>(control + SLEEPERS, 1);
+  while (atomic.load<u32>(control + GENERATION) == generation) atomic.wait<i32>(control + GENERATION, <i32>generation, -1);
+  atomic.sub<u32>(control + SLEEPERS, 1);
+}
