@@ -1,7 +1,7 @@
-import { describe, expect, it } from 'vitest';
 import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
 import { FaceNetError } from '../src/errors.ts';
-import { readSafetensors, writeSafetensors, type Tensor } from '../src/io/safetensors.ts';
+import { readSafetensors, type Tensor, writeSafetensors } from '../src/io/safetensors.ts';
 import { plainSafetensors } from './oracles/plain-safetensors.ts';
 
 const MUTATIONS = Number(process.env.FACENET_FUZZ ?? 100_000);
@@ -22,7 +22,9 @@ export function generator(seed: number): (limit: number) => number {
 
 /** Seeds: every file of the cases, and a small file whose header has every feature. */
 function seeds(): Uint8Array[] {
-  const cases: { cases: { hex: string }[] } = JSON.parse(readFileSync(new URL('./cases/weights.json', import.meta.url), 'utf8'));
+  const cases: { cases: { hex: string }[] } = JSON.parse(
+    readFileSync(new URL('./cases/weights.json', import.meta.url), 'utf8'),
+  );
   const tensors: [string, Tensor][] = [
     ['conv1/weight', { dtype: 'F32', shape: [2, 1, 1, 1], data: new Float32Array([1, 2]) }],
     ['b', { dtype: 'F16', shape: [3], data: new Uint16Array(3) }],
@@ -33,15 +35,71 @@ function seeds(): Uint8Array[] {
   ];
   return [
     ...cases.cases.map(({ hex }) => new Uint8Array(Buffer.from(hex, 'hex'))),
-    writeSafetensors(new Map(tensors), new Map([['network', 'dlib-resnet'], ['a"b', '{"x":[1]}']])),
+    writeSafetensors(
+      new Map(tensors),
+      new Map([
+        ['network', 'dlib-resnet'],
+        ['a"b', '{"x":[1]}'],
+      ]),
+    ),
   ];
 }
 
 const TOKENS = [
-  '{', '}', '[', ']', ',', ':', '"', '""', '"a"', '\\', '\\u0061', '\\ud800', '\\u0000', '0', '1', '4', '8', '-1', '1.5', '1e3', '-0', '00',
-  '9007199254740991', '9007199254740992', '4294967296', '18446744073709551616', '99999999999999999999', 'null', 'true', ' ', '\n', '\t', '\0', '\x7f',
-  '"dtype"', '"F32"', '"F64"', '"U8"', '"I64"', '"shape"', '"data_offsets"', '"__metadata__"', '"__proto__"', '[[', '[0,8]', '[0,0]', '[8,0]', '{"a":{}}',
-  '"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},', '"z":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},', '\ufeff', 'é', '//', "'",
+  '{',
+  '}',
+  '[',
+  ']',
+  ',',
+  ':',
+  '"',
+  '""',
+  '"a"',
+  '\\',
+  '\\u0061',
+  '\\ud800',
+  '\\u0000',
+  '0',
+  '1',
+  '4',
+  '8',
+  '-1',
+  '1.5',
+  '1e3',
+  '-0',
+  '00',
+  '9007199254740991',
+  '9007199254740992',
+  '4294967296',
+  '18446744073709551616',
+  '99999999999999999999',
+  'null',
+  'true',
+  ' ',
+  '\n',
+  '\t',
+  '\0',
+  '\x7f',
+  '"dtype"',
+  '"F32"',
+  '"F64"',
+  '"U8"',
+  '"I64"',
+  '"shape"',
+  '"data_offsets"',
+  '"__metadata__"',
+  '"__proto__"',
+  '[[',
+  '[0,8]',
+  '[0,0]',
+  '[8,0]',
+  '{"a":{}}',
+  '"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},',
+  '"z":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},',
+  '\ufeff',
+  'é',
+  '//',
+  "'",
 ];
 
 /** One mutation of the header text (its length field kept right half of the time) or of the raw bytes. */
@@ -49,15 +107,21 @@ function mutate(file: Uint8Array, next: (limit: number) => number): Uint8Array {
   const bytes = new Uint8Array(file);
   switch (next(6)) {
     case 0: // flip a bit
-      if (bytes.length > 0) { const i = next(bytes.length); bytes[i] = (bytes[i] as number) ^ (1 << next(8)); }
+      if (bytes.length > 0) {
+        const i = next(bytes.length);
+        bytes[i] = (bytes[i] as number) ^ (1 << next(8));
+      }
       return bytes;
     case 1: // another byte
       if (bytes.length > 0) bytes[next(bytes.length)] = next(256);
       return bytes;
     case 2: // cut off or lengthen
-      return next(2) ? bytes.subarray(0, next(bytes.length + 1)) : new Uint8Array([...bytes, ...new Uint8Array(next(9))]);
+      return next(2)
+        ? bytes.subarray(0, next(bytes.length + 1))
+        : new Uint8Array([...bytes, ...new Uint8Array(next(9))]);
     case 3: // length field
-      if (bytes.length >= 8) new DataView(bytes.buffer).setUint32(next(2) * 4, next(3) === 0 ? next(2 ** 32) : next(256), true);
+      if (bytes.length >= 8)
+        new DataView(bytes.buffer).setUint32(next(2) * 4, next(3) === 0 ? next(2 ** 32) : next(256), true);
       return bytes;
     default: {
       // Insert, replace or drop a token in the header.
@@ -67,7 +131,10 @@ function mutate(file: Uint8Array, next: (limit: number) => number): Uint8Array {
       const token = new TextEncoder().encode(TOKENS[next(TOKENS.length)] as string);
       const at = next(length + 1);
       const dropped = next(3) === 0 ? 0 : next(next(4) === 0 ? 40 : 3);
-      const changed = next(4) === 0 ? [...header.subarray(0, at), ...header.subarray(at + dropped)] : [...header.subarray(0, at), ...token, ...header.subarray(at + dropped)];
+      const changed =
+        next(4) === 0
+          ? [...header.subarray(0, at), ...header.subarray(at + dropped)]
+          : [...header.subarray(0, at), ...token, ...header.subarray(at + dropped)];
       // Keep the padding rule out of the way: take trailing spaces off so that lengths vary.
       const result = new Uint8Array(8 + changed.length + bytes.length - 8 - length);
       result.set(changed, 8);
@@ -79,7 +146,9 @@ function mutate(file: Uint8Array, next: (limit: number) => number): Uint8Array {
 }
 
 describe('safetensors under mutation', () => {
-  it(`gives the plain parser's verdict on ${MUTATIONS} files (seed ${SEED})`, { timeout: 60_000 + MUTATIONS * 2 }, () => {
+  it(`gives the plain parser's verdict on ${MUTATIONS} files (seed ${SEED})`, {
+    timeout: 60_000 + MUTATIONS * 2,
+  }, () => {
     const next = generator(SEED);
     const corpus = seeds();
     const prototype = Reflect.ownKeys(Object.prototype);
@@ -89,7 +158,8 @@ describe('safetensors under mutation', () => {
       let bytes = corpus[next(corpus.length)] as Uint8Array;
       for (let rounds = 1 + next(3); rounds > 0; rounds--) bytes = mutate(bytes, next);
       const plain = plainSafetensors(bytes);
-      const fail = (why: string): never => expect.fail(`mutation ${n} of seed ${SEED}: ${why}\n${Buffer.from(bytes).toString('hex')}`);
+      const fail = (why: string): never =>
+        expect.fail(`mutation ${n} of seed ${SEED}: ${why}\n${Buffer.from(bytes).toString('hex')}`);
       const start = performance.now();
       try {
         const { tensors, metadata } = readSafetensors(bytes);
@@ -99,8 +169,10 @@ describe('safetensors under mutation', () => {
         if (tensors.size !== plain.tensors.length) fail('another number of tensors');
         for (const [name, dtype, shape, raw] of plain.tensors) {
           const tensor = tensors.get(name);
-          if (tensor === undefined || tensor.dtype !== dtype || tensor.shape.join() !== shape.join()) return fail(`another ${name}`);
-          if (!Buffer.from(tensor.data.buffer, tensor.data.byteOffset, tensor.data.byteLength).equals(raw)) fail(`other bytes in ${name}`);
+          if (tensor === undefined || tensor.dtype !== dtype || tensor.shape.join() !== shape.join())
+            return fail(`another ${name}`);
+          if (!Buffer.from(tensor.data.buffer, tensor.data.byteOffset, tensor.data.byteLength).equals(raw))
+            fail(`other bytes in ${name}`);
         }
         if (JSON.stringify([...metadata].sort()) !== JSON.stringify(plain.metadata.sort())) fail('other metadata');
         // What is read can be written, and read again.

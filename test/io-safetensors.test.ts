@@ -1,12 +1,21 @@
-import { readFileSync, existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { FaceNetError } from '../src/errors.ts';
 import { requireFinite } from '../src/io/model-file.ts';
-import { decodeFloat16, encodeFloat16, MAX_TENSORS, readSafetensors, type Tensor, toFloat32, writeSafetensors } from '../src/io/safetensors.ts';
+import {
+  decodeFloat16,
+  encodeFloat16,
+  MAX_TENSORS,
+  readSafetensors,
+  type Tensor,
+  toFloat32,
+  writeSafetensors,
+} from '../src/io/safetensors.ts';
 
 // Read at run time: a bundler's object literal would lose the tensor named __proto__.
-const weights: { cases: { id: string; what: string; hex: string; verdict: string; detail: string | Record<string, number[]> }[] } =
-  JSON.parse(readFileSync(new URL('./cases/weights.json', import.meta.url), 'utf8'));
+const weights: {
+  cases: { id: string; what: string; hex: string; verdict: string; detail: string | Record<string, number[]> }[];
+} = JSON.parse(readFileSync(new URL('./cases/weights.json', import.meta.url), 'utf8'));
 
 /** A file out of a header text and data, with the header length as it is. */
 function file(header: string | Uint8Array, data: number[] = []): Uint8Array {
@@ -78,7 +87,11 @@ describe('rules beyond the cases', () => {
     ['minus zero', '{"a":{"dtype":"F32","shape":[1],"data_offsets":[-0,4]}}', /integers/],
     ['a leading zero', '{"a":{"dtype":"F32","shape":[01],"data_offsets":[0,4]}}', /integers/],
     ['2^53', '{"a":{"dtype":"F32","shape":[9007199254740992,0],"data_offsets":[0,0]}}', /overflow/],
-    ['a product that wraps to 4', '{"a":{"dtype":"U8","shape":[4294967297,4294967297,4],"data_offsets":[0,4]}}', /overflow/],
+    [
+      'a product that wraps to 4',
+      '{"a":{"dtype":"U8","shape":[4294967297,4294967297,4],"data_offsets":[0,4]}}',
+      /overflow/,
+    ],
     ['a reversed range', '{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}', /range/],
     ['three offsets', '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4,4]}}', /integers/],
     ['one offset', '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0]}}', /two integers/],
@@ -110,12 +123,17 @@ describe('rules beyond the cases', () => {
   });
 
   it('accepts white space between tokens, escapes in names, and keys in any order', () => {
-    const { tensors } = readSafetensors(file(`{ "\\u00e9\\n\\/" : { "data_offsets" : [ 0 , 4 ] ,\t"shape":[ ],\n"dtype":"F32"} } `, one));
+    const { tensors } = readSafetensors(
+      file(`{ "\\u00e9\\n\\/" : { "data_offsets" : [ 0 , 4 ] ,\t"shape":[ ],\n"dtype":"F32"} } `, one),
+    );
     expect([...tensors.keys()]).toEqual(['\u00e9\n/']);
   });
 
   it('refuses one tensor too many, quickly', () => {
-    const many = Array.from({ length: MAX_TENSORS + 1 }, (_, i) => `"${i}":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}`);
+    const many = Array.from(
+      { length: MAX_TENSORS + 1 },
+      (_, i) => `"${i}":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}`,
+    );
     expect(refusal(file(`{${many.join()}}`)).message).toMatch(/at most 65536 tensors/);
     expect(readSafetensors(file(`{${many.slice(1).join()}}`)).tensors.size).toBe(MAX_TENSORS);
   });
@@ -133,8 +151,14 @@ describe('rules beyond the cases', () => {
 
   it('leaves Object.prototype alone', () => {
     const keys = Reflect.ownKeys(Object.prototype);
-    const { tensors, metadata } = readSafetensors(file(`{"__metadata__":{"__proto__":"x","constructor":"y"},"__proto__":${entry}}`, one));
-    expect([tensors.has('__proto__'), metadata.get('__proto__'), metadata.get('constructor')]).toEqual([true, 'x', 'y']);
+    const { tensors, metadata } = readSafetensors(
+      file(`{"__metadata__":{"__proto__":"x","constructor":"y"},"__proto__":${entry}}`, one),
+    );
+    expect([tensors.has('__proto__'), metadata.get('__proto__'), metadata.get('constructor')]).toEqual([
+      true,
+      'x',
+      'y',
+    ]);
     expect(metadata.get('toString')).toBeUndefined();
     expect(Reflect.ownKeys(Object.prototype)).toEqual(keys);
   });
@@ -150,7 +174,10 @@ describe('rules beyond the cases', () => {
   });
 
   it('refuses every file cut short, and every file one byte longer', () => {
-    const good = writeSafetensors(new Map([['a', { dtype: 'F32', shape: [3], data: new Float32Array([1, 2, 3]) }]]), new Map([['k', 'v']]));
+    const good = writeSafetensors(
+      new Map([['a', { dtype: 'F32', shape: [3], data: new Float32Array([1, 2, 3]) }]]),
+      new Map([['k', 'v']]),
+    );
     for (let length = 0; length < good.length; length++) expect(refusal(good.subarray(0, length)).code).toBe('model');
     expect(refusal(new Uint8Array([...good, 0])).message).toMatch(/trailing bytes/);
   });
@@ -168,7 +195,10 @@ describe('writer', () => {
   ];
 
   it('round trips every dtype, name and metadata, aligned', () => {
-    const metadata = new Map([['__proto__', 'a\u2028"'], ['', '']]);
+    const metadata = new Map([
+      ['__proto__', 'a\u2028"'],
+      ['', ''],
+    ]);
     const bytes = writeSafetensors(new Map(all), metadata);
     const back = readSafetensors(bytes);
     expect(new Map(back.tensors)).toEqual(new Map(all));
@@ -184,11 +214,36 @@ describe('writer', () => {
   });
 
   it.each<[string, Map<string, Tensor>, Map<string, string>, RegExp]>([
-    ['a shape of another size', new Map([['a', { dtype: 'F32', shape: [3], data: new Float32Array(2) }]]), new Map(), /data fit the shape, got 2 for \[3\] in "a"/],
-    ['a negative size', new Map([['a', { dtype: 'F32', shape: [-1, -2], data: new Float32Array(2) }]]), new Map(), /non-negative/],
-    ['another typed array', new Map([['a', { dtype: 'F32', shape: [2], data: new Float64Array(2) as unknown as Float32Array }]]), new Map(), /typed array/],
-    ['the name __metadata__', new Map([['__metadata__', { dtype: 'U8', shape: [0], data: new Uint8Array(0) }]]), new Map(), /not __metadata__/],
-    ['half a surrogate pair', new Map([['\ud800', { dtype: 'U8', shape: [0], data: new Uint8Array(0) }]]), new Map(), /well-formed/],
+    [
+      'a shape of another size',
+      new Map([['a', { dtype: 'F32', shape: [3], data: new Float32Array(2) }]]),
+      new Map(),
+      /data fit the shape, got 2 for \[3\] in "a"/,
+    ],
+    [
+      'a negative size',
+      new Map([['a', { dtype: 'F32', shape: [-1, -2], data: new Float32Array(2) }]]),
+      new Map(),
+      /non-negative/,
+    ],
+    [
+      'another typed array',
+      new Map([['a', { dtype: 'F32', shape: [2], data: new Float64Array(2) as unknown as Float32Array }]]),
+      new Map(),
+      /typed array/,
+    ],
+    [
+      'the name __metadata__',
+      new Map([['__metadata__', { dtype: 'U8', shape: [0], data: new Uint8Array(0) }]]),
+      new Map(),
+      /not __metadata__/,
+    ],
+    [
+      'half a surrogate pair',
+      new Map([['\ud800', { dtype: 'U8', shape: [0], data: new Uint8Array(0) }]]),
+      new Map(),
+      /well-formed/,
+    ],
     ['metadata of another kind', new Map(), new Map([['k', 1 as unknown as string]]), /strings/],
   ])('refuses %s', (_what, tensors, metadata, rule) => {
     expect(() => writeSafetensors(tensors, metadata)).toThrow(rule);
@@ -202,13 +257,19 @@ describe('values', () => {
     const values = decodeFloat16(patterns);
     for (let bits = 0; bits < 65_536; bits++) {
       const [sign, e, f] = [bits >> 15 ? -1 : 1, (bits >> 10) & 31, bits & 1023];
-      const expected = e === 31 ? (f ? Number.NaN : sign * Infinity) : sign * (e === 0 ? f / 1024 / 2 ** 14 : (1 + f / 1024) * 2 ** (e - 15));
+      const expected =
+        e === 31
+          ? f
+            ? Number.NaN
+            : sign * Infinity
+          : sign * (e === 0 ? f / 1024 / 2 ** 14 : (1 + f / 1024) * 2 ** (e - 15));
       if (!Object.is(values[bits], expected)) expect.fail(`${bits}: ${values[bits]} instead of ${expected}`);
     }
     const back = encodeFloat16(values);
     for (let bits = 0; bits < 65_536; bits++) {
-      const isNaN = (bits & 0x7fff) > 0x7c00;
-      if (isNaN ? (back[bits] as number & 0x7fff) <= 0x7c00 : back[bits] !== bits) expect.fail(`${bits} came back as ${back[bits]}`);
+      const notANumber = (bits & 0x7fff) > 0x7c00;
+      if (notANumber ? (back[bits] as number & 0x7fff) <= 0x7c00 : back[bits] !== bits)
+        expect.fail(`${bits} came back as ${back[bits]}`);
     }
   });
 
@@ -222,9 +283,15 @@ describe('values', () => {
     for (let i = 0; i + 1 < halves.length; i += 7) {
       const middle = ((halves[i] as number) + (halves[i + 1] as number)) / 2;
       const even = i % 2 === 0 ? i : i + 1;
-      expect([...encodeFloat16(new Float32Array([next(middle, -1), middle, next(middle, 1)]))]).toEqual([i, even, i + 1]);
+      expect([...encodeFloat16(new Float32Array([next(middle, -1), middle, next(middle, 1)]))]).toEqual([
+        i,
+        even,
+        i + 1,
+      ]);
     }
-    expect([...encodeFloat16(new Float32Array([65519.99, 65520, -65520, 1e30, 1e-30, -0]))]).toEqual([0x7bff, 0x7c00, 0xfc00, 0x7c00, 0, 0x8000]);
+    expect([...encodeFloat16(new Float32Array([65519.99, 65520, -65520, 1e30, 1e-30, -0]))]).toEqual([
+      0x7bff, 0x7c00, 0xfc00, 0x7c00, 0, 0x8000,
+    ]);
   });
 
   it('turns integers into scale * x + min, rounded once', () => {
@@ -238,9 +305,14 @@ describe('values', () => {
 });
 
 const shared = process.env.FACENET_SHARED ?? '../shared';
-const real = ['weights/mtcnn.safetensors', 'weights/openface-nn4.small2.v1-partial.safetensors', 'embeddings/openface-nn4.small2.v1-lfw.safetensors'];
+const real = [
+  'weights/mtcnn.safetensors',
+  'weights/openface-nn4.small2.v1-partial.safetensors',
+  'embeddings/openface-nn4.small2.v1-lfw.safetensors',
+];
 const present = existsSync(`${shared}/data/weights`);
-if (!present) console.warn(`SKIPPED: real safetensors files, because ${shared}/data is not there (set FACENET_SHARED).`);
+if (!present)
+  console.warn(`SKIPPED: real safetensors files, because ${shared}/data is not there (set FACENET_SHARED).`);
 describe.skipIf(!present)('real files', () => {
   it('reads them and writes them back to the same tensors', () => {
     const counts = real.map((path) => {
@@ -250,7 +322,11 @@ describe.skipIf(!present)('real files', () => {
       for (const [name, { data, shape }] of tensors) {
         const other = again.tensors.get(name) as Tensor;
         expect(other.shape).toEqual(shape);
-        expect(Buffer.from(other.data.buffer, other.data.byteOffset, other.data.byteLength).equals(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))).toBe(true);
+        expect(
+          Buffer.from(other.data.buffer, other.data.byteOffset, other.data.byteLength).equals(
+            new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+          ),
+        ).toBe(true);
       }
       return [tensors.size, [...tensors.values()].reduce((sum, { data }) => sum + data.length, 0)];
     });

@@ -9,7 +9,10 @@ export function requireFinite(name: string, values: Float32Array): void {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
   for (let i = 0; i < bits.length; i++) {
     if (((bits[i] as number) & 0x7f800000) === 0x7f800000) {
-      throw new FaceNetError('model', `weights: non-finite value in ${quoteName(name)}, got ${values[i]} at ${i}. Get the file again or train anew.`);
+      throw new FaceNetError(
+        'model',
+        `weights: non-finite value in ${quoteName(name)}, got ${values[i]} at ${i}. Get the file again or train anew.`,
+      );
     }
   }
 }

@@ -100,7 +100,9 @@ export function readSafetensors(bytes: Uint8Array, options: ReadOptions = {}): T
   try {
     text = decodeUtf8(bytes.subarray(8, 8 + headerBytes));
   } catch (cause) {
-    throw new FaceNetError('model', `${source}: header is not UTF-8 JSON, got invalid bytes. Get the file again.`, { cause });
+    throw new FaceNetError('model', `${source}: header is not UTF-8 JSON, got invalid bytes. Get the file again.`, {
+      cause,
+    });
   }
   const { entries, metadata } = new HeaderParser(text, refuse).parse();
 
@@ -109,16 +111,22 @@ export function readSafetensors(bytes: Uint8Array, options: ReadOptions = {}): T
   const ordered = [...entries].sort((a, b) => a.begin - b.begin || a.end - b.end);
   let position = 0;
   for (const { name, begin, end } of ordered) {
-    if (begin > position) throw refuse('hole: every byte belongs to a tensor', `bytes ${position}..${begin} before ${quoteName(name)}`);
-    if (begin < position) throw refuse('overlap: no two tensors share a byte', `${quoteName(name)} at ${begin} < ${position}`);
-    if (end > dataBytes) throw refuse('truncated: range past the end', `${quoteName(name)} ends at ${end} of ${dataBytes} bytes`);
+    if (begin > position)
+      throw refuse('hole: every byte belongs to a tensor', `bytes ${position}..${begin} before ${quoteName(name)}`);
+    if (begin < position)
+      throw refuse('overlap: no two tensors share a byte', `${quoteName(name)} at ${begin} < ${position}`);
+    if (end > dataBytes)
+      throw refuse('truncated: range past the end', `${quoteName(name)} ends at ${end} of ${dataBytes} bytes`);
     position = end;
   }
   if (position !== dataBytes) throw refuse('trailing bytes', `${dataBytes - position} after the last tensor`);
 
   const tensors = new Map<string, Tensor>();
   for (const entry of entries) {
-    tensors.set(entry.name, viewTensor(entry.dtype, entry.shape, bytes, dataStart + entry.begin, entry.end - entry.begin));
+    tensors.set(
+      entry.name,
+      viewTensor(entry.dtype, entry.shape, bytes, dataStart + entry.begin, entry.end - entry.begin),
+    );
   }
   return { tensors, metadata };
 }
@@ -133,7 +141,13 @@ function decodeUtf8(bytes: Uint8Array): string {
  * A tensor over `byteLength` bytes at `start` (relative to `bytes`): a view where the alignment allows it, else a copy.
  * The caller has checked that the range lies inside and fits the shape. Little-endian machines only, as every JavaScript engine of today.
  */
-export function viewTensor(dtype: TensorType, shape: readonly number[], bytes: Uint8Array, start: number, byteLength: number): Tensor {
+export function viewTensor(
+  dtype: TensorType,
+  shape: readonly number[],
+  bytes: Uint8Array,
+  start: number,
+  byteLength: number,
+): Tensor {
   const size = ELEMENT_BYTES[dtype];
   const count = byteLength / size;
   let { buffer } = bytes;
@@ -145,12 +159,18 @@ export function viewTensor(dtype: TensorType, shape: readonly number[], bytes: U
     offset = copy.byteOffset;
   }
   switch (dtype) {
-    case 'F32': return { dtype, shape, data: new Float32Array(buffer, offset, count) };
-    case 'F16': return { dtype, shape, data: new Uint16Array(buffer, offset, count) };
-    case 'U8': return { dtype, shape, data: new Uint8Array(buffer, offset, count) };
-    case 'I8': return { dtype, shape, data: new Int8Array(buffer, offset, count) };
-    case 'I32': return { dtype, shape, data: new Int32Array(buffer, offset, count) };
-    case 'I64': return { dtype, shape, data: new BigInt64Array(buffer, offset, count) };
+    case 'F32':
+      return { dtype, shape, data: new Float32Array(buffer, offset, count) };
+    case 'F16':
+      return { dtype, shape, data: new Uint16Array(buffer, offset, count) };
+    case 'U8':
+      return { dtype, shape, data: new Uint8Array(buffer, offset, count) };
+    case 'I8':
+      return { dtype, shape, data: new Int8Array(buffer, offset, count) };
+    case 'I32':
+      return { dtype, shape, data: new Int32Array(buffer, offset, count) };
+    case 'I64':
+      return { dtype, shape, data: new BigInt64Array(buffer, offset, count) };
   }
 }
 
@@ -196,7 +216,8 @@ class HeaderParser {
     if (this.#peek() !== '{') throw this.#bad('__metadata__ is an object of strings');
     this.#object((key) => {
       if (metadata.has(key)) throw this.#refuse('keys are unique', `${quoteName(key)} twice in __metadata__`);
-      if (this.#peek() !== '"') throw this.#refuse('metadata values are strings', `another value for ${quoteName(key)}`);
+      if (this.#peek() !== '"')
+        throw this.#refuse('metadata values are strings', `another value for ${quoteName(key)}`);
       metadata.set(key, this.#string());
     });
     return metadata;
@@ -216,25 +237,39 @@ class HeaderParser {
       } else if (key === 'data_offsets' && offsets === undefined) {
         offsets = this.#integers(2, name);
       } else {
-        throw this.#refuse('a tensor has dtype, shape and data_offsets, once each', `${quoteName(key)} in ${quoteName(name)}`);
+        throw this.#refuse(
+          'a tensor has dtype, shape and data_offsets, once each',
+          `${quoteName(key)} in ${quoteName(name)}`,
+        );
       }
     });
     if (dtype === undefined || shape === undefined || offsets === undefined) {
       throw this.#refuse('a tensor has dtype, shape and data_offsets', `less in ${quoteName(name)}`);
     }
     const [begin, end] = offsets;
-    if (begin === undefined || end === undefined) throw this.#refuse('data_offsets are two integers', `${offsets.length} in ${quoteName(name)}`);
+    if (begin === undefined || end === undefined)
+      throw this.#refuse('data_offsets are two integers', `${offsets.length} in ${quoteName(name)}`);
     if (!isTensorType(dtype)) {
-      throw this.#refuse(`dtype is one of ${Object.keys(ELEMENT_BYTES).join(' ')}`, `${quoteName(dtype)} in ${quoteName(name)}`);
+      throw this.#refuse(
+        `dtype is one of ${Object.keys(ELEMENT_BYTES).join(' ')}`,
+        `${quoteName(dtype)} in ${quoteName(name)}`,
+      );
     }
     let byteLength = ELEMENT_BYTES[dtype];
     for (const size of shape) {
       // Both are integers below 2^53 and the double product is rounded to nearest: at or above 2^53 it cannot look smaller.
       byteLength *= size;
-      if (byteLength > Number.MAX_SAFE_INTEGER) throw this.#refuse('overflow: sizes multiply to less than 2^53 bytes', `[${shape.join(', ')}] in ${quoteName(name)}`);
+      if (byteLength > Number.MAX_SAFE_INTEGER)
+        throw this.#refuse(
+          'overflow: sizes multiply to less than 2^53 bytes',
+          `[${shape.join(', ')}] in ${quoteName(name)}`,
+        );
     }
     if (begin > end || end - begin !== byteLength) {
-      throw this.#refuse('range does not match shape', `${quoteName(name)} with ${byteLength} bytes at ${begin}..${end}`);
+      throw this.#refuse(
+        'range does not match shape',
+        `${quoteName(name)} with ${byteLength} bytes at ${begin}..${end}`,
+      );
     }
     return { name, dtype, shape, begin, end };
   }
@@ -282,10 +317,12 @@ class HeaderParser {
     const start = this.#at;
     while (this.#at < this.#text.length && isDigit(this.#text.charCodeAt(this.#at))) this.#at++;
     const length = this.#at - start;
-    if (length === 0 || (length > 1 && this.#text[start] === '0')) throw this.#bad('sizes and offsets are non-negative integers');
+    if (length === 0 || (length > 1 && this.#text[start] === '0'))
+      throw this.#bad('sizes and offsets are non-negative integers');
     // 17 digits or more are above 2^53; up to 16 digits Number() is exact where it is safe.
     const value = length > 16 ? Number.POSITIVE_INFINITY : Number(this.#text.slice(start, this.#at));
-    if (value > Number.MAX_SAFE_INTEGER) throw this.#refuse('overflow: integers are below 2^53', this.#text.slice(start, start + 24));
+    if (value > Number.MAX_SAFE_INTEGER)
+      throw this.#refuse('overflow: integers are below 2^53', this.#text.slice(start, start + 24));
     return value;
   }
 
@@ -342,7 +379,10 @@ class HeaderParser {
 
   #bad(rule: string): FaceNetError {
     const found = this.#text[this.#at];
-    return this.#refuse(`header is not UTF-8 JSON of this format: ${rule}`, `${found === undefined ? 'the end' : quoteName(found)} at character ${this.#at}`);
+    return this.#refuse(
+      `header is not UTF-8 JSON of this format: ${rule}`,
+      `${found === undefined ? 'the end' : quoteName(found)} at character ${this.#at}`,
+    );
   }
 }
 
@@ -360,12 +400,17 @@ function isWellFormed(text: string): boolean {
  * spaces to a multiple of 8, so that every tensor lies at a multiple of its element size; otherwise the order is that of the map.
  * @throws FaceNetError 'input' when a tensor's data do not fit its shape or dtype, or a name cannot be written.
  */
-export function writeSafetensors(tensors: ReadonlyMap<string, Tensor>, metadata: ReadonlyMap<string, string> = new Map()): Uint8Array {
-  const refuse = (rule: string, got: string): FaceNetError => new FaceNetError('input', `safetensors: ${rule}, got ${got}. Correct the tensors.`);
+export function writeSafetensors(
+  tensors: ReadonlyMap<string, Tensor>,
+  metadata: ReadonlyMap<string, string> = new Map(),
+): Uint8Array {
+  const refuse = (rule: string, got: string): FaceNetError =>
+    new FaceNetError('input', `safetensors: ${rule}, got ${got}. Correct the tensors.`);
   const fields: string[] = [];
   if (metadata.size > 0) {
     const pairs = [...metadata].map(([key, value]) => {
-      if (typeof value !== 'string') throw refuse('metadata values are strings', `${typeof value} for ${quoteName(key)}`);
+      if (typeof value !== 'string')
+        throw refuse('metadata values are strings', `${typeof value} for ${quoteName(key)}`);
       if (!isWellFormed(key) || !isWellFormed(value)) throw refuse('metadata are well-formed Unicode', quoteName(key));
       return `${JSON.stringify(key)}:${JSON.stringify(value)}`;
     });
@@ -376,10 +421,13 @@ export function writeSafetensors(tensors: ReadonlyMap<string, Tensor>, metadata:
   const ordered = [...tensors].sort(([, a], [, b]) => ELEMENT_BYTES[b.dtype] - ELEMENT_BYTES[a.dtype]);
   let position = 0;
   for (const [name, tensor] of ordered) {
-    if (name === '__metadata__' || !isWellFormed(name)) throw refuse('a name is well-formed and not __metadata__', quoteName(name));
+    if (name === '__metadata__' || !isWellFormed(name))
+      throw refuse('a name is well-formed and not __metadata__', quoteName(name));
     checkTensor(name, tensor, refuse);
     const end = position + tensor.data.byteLength;
-    fields.push(`${JSON.stringify(name)}:{"dtype":"${tensor.dtype}","shape":[${tensor.shape.join(',')}],"data_offsets":[${position},${end}]}`);
+    fields.push(
+      `${JSON.stringify(name)}:{"dtype":"${tensor.dtype}","shape":[${tensor.shape.join(',')}],"data_offsets":[${position},${end}]}`,
+    );
     position = end;
   }
   const header = new TextEncoder().encode(`{${fields.join(',')}}`);
@@ -408,13 +456,16 @@ function checkTensor(name: string, { dtype, shape, data }: Tensor, refuse: Refus
     I64: data instanceof BigInt64Array,
   }[dtype];
   if (!fits) throw refuse(`${dtype} data are their own kind of typed array`, `another for ${quoteName(name)}`);
-  if (shape.length > MAX_DIMENSIONS) throw refuse(`at most ${MAX_DIMENSIONS} dimensions`, `${shape.length} for ${quoteName(name)}`);
+  if (shape.length > MAX_DIMENSIONS)
+    throw refuse(`at most ${MAX_DIMENSIONS} dimensions`, `${shape.length} for ${quoteName(name)}`);
   let count = 1;
   for (const size of shape) {
-    if (!Number.isSafeInteger(size) || size < 0) throw refuse('sizes are non-negative integers', `${size} in ${quoteName(name)}`);
+    if (!Number.isSafeInteger(size) || size < 0)
+      throw refuse('sizes are non-negative integers', `${size} in ${quoteName(name)}`);
     count *= size;
   }
-  if (count !== data.length) throw refuse('data fit the shape', `${data.length} for [${shape.join(', ')}] in ${quoteName(name)}`);
+  if (count !== data.length)
+    throw refuse('data fit the shape', `${data.length} for [${shape.join(', ')}] in ${quoteName(name)}`);
 }
 
 /** How stored integers become weights: value = stored x scale + min. */
@@ -436,7 +487,10 @@ export function toFloat32(tensor: Tensor, scale = 1, min = 0): Float32Array {
     case 'F16':
       return decodeFloat16(tensor.data);
     case 'I64':
-      throw new FaceNetError('model', 'tensor: I64 holds labels, not weights, got a request for float32. Read its data as they are.');
+      throw new FaceNetError(
+        'model',
+        'tensor: I64 holds labels, not weights, got a request for float32. Read its data as they are.',
+      );
     default: {
       const values = new Float32Array(tensor.data.length);
       for (let i = 0; i < values.length; i++) values[i] = (tensor.data[i] as number) * scale + min;
@@ -453,7 +507,13 @@ export function decodeFloat16(patterns: Uint16Array): Float32Array {
     const exponent = (bits >> 10) & 31;
     const fraction = bits & 1023;
     const magnitude =
-      exponent === 0 ? fraction * 2 ** -24 : exponent === 31 ? (fraction === 0 ? Infinity : NaN) : (1024 + fraction) * 2 ** (exponent - 25);
+      exponent === 0
+        ? fraction * 2 ** -24
+        : exponent === 31
+          ? fraction === 0
+            ? Infinity
+            : NaN
+          : (1024 + fraction) * 2 ** (exponent - 25);
     values[i] = bits & 0x8000 ? -magnitude : magnitude;
   }
   return values;

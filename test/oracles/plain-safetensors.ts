@@ -5,10 +5,21 @@
 
 /** What a file holds, or the rule it breaks. */
 export type PlainVerdict =
-  | { ok: true; tensors: [name: string, dtype: string, shape: number[], bytes: Uint8Array][]; metadata: [string, string][] }
+  | {
+      ok: true;
+      tensors: [name: string, dtype: string, shape: number[], bytes: Uint8Array][];
+      metadata: [string, string][];
+    }
   | { ok: false; rule: string };
 
-const SIZES: [string, bigint][] = [['F32', 4n], ['F16', 2n], ['U8', 1n], ['I8', 1n], ['I32', 4n], ['I64', 8n]];
+const SIZES: [string, bigint][] = [
+  ['F32', 4n],
+  ['F16', 2n],
+  ['U8', 1n],
+  ['I8', 1n],
+  ['I32', 4n],
+  ['I64', 8n],
+];
 const LIMIT = 2n ** 53n - 1n;
 
 export function plainSafetensors(file: Uint8Array): PlainVerdict {
@@ -122,4 +133,3 @@ function integers(value: unknown): bigint[] {
 function wellFormed(text: string): void {
   demand(Buffer.from(text, 'utf8').toString('utf8') === text, 'surrogate');
 }
-
