@@ -212,9 +212,8 @@ async function bundle() {
   const { build } = await import('esbuild');
   const { sourcePlugin } = await import('./test/bundle.mjs');
   mkdirSync(at('dist'), { recursive: true });
-  for (const name of files('dist', /\.(js|js\.map)$/)) rmSync(at('dist', name));
-
   const packages = new Map();
+  const written = new Set();
   for (const [platform, table] of Object.entries(entries)) {
     const entryPoints = Object.fromEntries(Object.entries(table).filter(([, source]) => existsSync(at(source))));
     if (Object.keys(entryPoints).length === 0) continue;
@@ -248,8 +247,12 @@ async function bundle() {
     if (result.warnings.length > 0) throw new BuildError('bundle: esbuild warned; warnings are errors here');
     for (const file of Object.keys(result.metafile.inputs)) notePackage(packages, file);
     for (const [file, { bytes, entryPoint }] of Object.entries(result.metafile.outputs)) {
+      written.add(file);
       if (entryPoint) console.error(`bundle: ${file}, ${bytes} bytes`);
     }
+  }
+  for (const name of files('dist', /\.js$/)) {
+    if (!written.has(`dist/${name}`)) rmSync(at('dist', name));
   }
   const bin = at('dist', 'cli.js');
   if (existsSync(bin))
@@ -336,8 +339,11 @@ async function check() {
     }
   };
   await attempt('types', () => node([at('node_modules', 'typescript', 'bin', 'tsc'), '--noEmit', '-p', root]));
-  await attempt('lint and format', () =>
-    node([at('node_modules', '@biomejs', 'biome', 'bin', 'biome'), 'ci', '--error-on-warnings', root]),
+  const biome = at('node_modules', '@biomejs', 'biome', 'bin', 'biome');
+  const colours = process.stderr.isTTY ? [] : ['--colors=off'];
+  await attempt('lint', () => node([biome, 'lint', '--error-on-warnings', '--max-diagnostics=50', ...colours]));
+  await attempt('format (npm run format)', () =>
+    node([biome, 'check', '--linter-enabled=false', '--reporter=summary', '--max-diagnostics=50', ...colours]),
   );
   await attempt('text', () => node([at('test', 'text-rules.mjs')]));
   if (existsSync(at('test', 'check.ts'))) {

@@ -28,7 +28,7 @@ export const rules = [
     where: /^package-lock\.json$/,
     message: 'the lockfile names no registry (omit-lockfile-registry-resolved in .npmrc)',
   },
-  { pattern: /\$\{|\{\{/, where: /^shaders\//, message: 'a shader is a complete file without placeholders' },
+  { pattern: /\$\{|\{\{/, where: /^shaders\/.*\.wgsl$/, message: 'a shader is a complete file without placeholders' },
   {
     pattern: /[ \t]+$/,
     where: /\.(ts|mjs|wgsl)$/,
