@@ -279,7 +279,7 @@ function arrayType(at: Token, name: string, written: readonly Token[], values: V
   const sizes: number[] = [];
   let type = written.filter((token) => !isBlank(token));
   while (type[0]?.text === 'array') {
-    const comma = type.findLastIndex(({ text }) => text === ',');
+    const comma = type.map(({ text }) => text).lastIndexOf(',');
     const size = comma < 0 ? undefined : evaluate(type.slice(comma + 1, -1), values);
     if (type[type.length - 1]?.text !== '>' || size === undefined || size < 1) {
       throw new ExpandError(at, `${name}: write "var ${name} : array<T, constant>;", without a value`);

@@ -1,0 +1,363 @@
+// conv2d: two-dimensional convolution (cross-correlation) with bias, residual and ReLU, and its gradients.
+//
+//   y[n, oy, ox, co] = activation(bias[co] + sum over ky, kx, ci of x[n, oy * strideY + ky - padTop, ox * strideX + kx - padLeft, ci]
+//                                                                    * weight[ky, kx, ci, co] + residual[n, oy, ox, co])
+//
+// Shapes: x, dx [batch, height, width, channels]; y, dy, residual [batch, outHeight, outWidth, outChannels]; weight [kernelHeight,
+// kernelWidth, channels, outChannels]; a pixel starts every <tensor>Stride elements (vec4s for tensors named ...4).
+// Taps outside the image read index 0, where every activation buffer has a block of zeros.
+// Order of every sum: taps ascending (descending in inputGradient), channels ascending, one fma a term; pixels ascending in
+// weightGradient. Kernels of other files that keep it give the same bits.
+//
+//   forward, inputGradient, weightGradient   any number of channels
+//   forwardVec4                              register tiles, channels and outChannels multiples of 4, packed weights
+//   forwardImage                             the same for a first layer: any number of channels, outChannels a multiple of 4
+//   packWeight, packGradientWeight           weights in the order in which tiles read them
+
+struct Params {
+  batch : u32, height : u32, width : u32, channels : u32, outHeight : u32, outWidth : u32, outChannels : u32,
+  kernelHeight : u32, kernelWidth : u32, strideY : u32, strideX : u32, padTop : u32, padLeft : u32, relu : u32,
+  // Tiles compute gridHeight x gridWidth pixels of y, at start + step * grid: all of y, or every other pixel of a gradient.
+  gridHeight : u32, gridWidth : u32, stepY : u32, stepX : u32, startY : u32, startX : u32,
+  block : u32,  // columns of packed weights that lie together
+  layer : u32, hasBias : u32, hasResidual : u32, hasBias4 : u32, hasResidual4 : u32,
+  xStride : u32, xOffset : u32, yStride : u32, yOffset : u32, residualStride : u32, residualOffset : u32,
+  dyStride : u32, dyOffset : u32, dxStride : u32, dxOffset : u32,
+  x4Stride : u32, x4Offset : u32, y4Stride : u32, y4Offset : u32, residual4Stride : u32, residual4Offset : u32,
+}
+
+override LANES : u32 = 64u;  // invocations of a workgroup of the plain kernels
+const TM = 8u;               // pixels of a register tile
+const V = 2u;                // vec4s of output channels of a lane
+const LC = 8u;               // lanes of a workgroup of the tiled kernels, side by side in output channels
+const TP = 4u;               // pixels, and channels, of a tile of the plain kernels
+const WIDTH = 256u;          // virtual width of the reduction tree of biasGradient
+
+@group(0) @binding(0) var<uniform> params : Params;
+@group(0) @binding(1) var<storage, read> x : array<f32>;
+@group(0) @binding(2) var<storage, read> weight : array<f32>;
+@group(0) @binding(3) var<storage, read> bias : array<f32>;
+@group(0) @binding(4) var<storage, read> residual : array<f32>;
+@group(0) @binding(5) var<storage, read_write> y : array<f32>;
+@group(0) @binding(6) var<storage, read> dy : array<f32>;
+@group(0) @binding(7) var<storage, read_write> dx : array<f32>;
+@group(0) @binding(8) var<storage, read_write> dweight : array<f32>;
+@group(0) @binding(9) var<storage, read_write> dbias : array<f32>;
+@group(0) @binding(10) var<storage, read_write> packed : array<f32>;
+@group(0) @binding(11) var<storage, read> x4 : array<vec4f>;
+@group(0) @binding(12) var<storage, read> weight4 : array<vec4f>;
+@group(0) @binding(13) var<storage, read> bias4 : array<vec4f>;
+@group(0) @binding(14) var<storage, read> residual4 : array<vec4f>;
+@group(0) @binding(15) var<storage, read_write> y4 : array<vec4f>;
+@group(0) @binding(16) var<storage, read_write> flags : array<atomic<u32>>;
+
+var<workgroup> partial : array<f32, WIDTH>;
+
+// Whether all exponent bits are set: NaN or infinity. Comparisons may be folded away, bits may not.
+fn notFinite(value : f32) -> bool { return (bitcast<u32>(value) & 0x7f800000u) == 0x7f800000u; }
+
+fn anyNotFinite(value : vec4f) -> bool { return any((bitcast<vec4u>(value) & vec4u(0x7f800000u)) == vec4u(0x7f800000u)); }
+
+// TP pixels by TP output channels an invocation.
+@compute @workgroup_size(LANES)
+fn forward(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  let pixels = params.batch * params.outHeight * params.outWidth;
+  let columns = (params.outChannels + TP - 1u) / TP;
+  let tiles = columns * ((pixels + TP - 1u) / TP);
+  for (var tile = id.x; tile < tiles; tile += groups.x * LANES) {
+    let first = tile / columns * TP;
+    let channel = tile % columns * TP;
+    var top : array<u32, TP>;
+    var left : array<u32, TP>;
+    var base : array<u32, TP>;
+    var sum : array<array<f32, TP>, TP>;
+    for (var i = 0u; i < TP; i++) { // unroll
+      let pixel = min(first + i, pixels - 1u);
+      let line = pixel / params.outWidth;
+      top[i] = line % params.outHeight * params.strideY - params.padTop;
+      left[i] = pixel % params.outWidth * params.strideX - params.padLeft;
+      base[i] = (line / params.outHeight * params.height + top[i]) * params.width + left[i];
+      for (var j = 0u; j < TP; j++) { // unroll
+        if (params.hasBias == 1u) { sum[i][j] = bias[min(channel + j, params.outChannels - 1u)]; }
+      }
+    }
+    var k = 0u;
+    for (var ky = 0u; ky < params.kernelHeight; ky++) {
+      for (var kx = 0u; kx < params.kernelWidth; kx++) {
+        var start : array<u32, TP>;
+        for (var i = 0u; i < TP; i++) { // unroll
+          let inside = top[i] + ky < params.height && left[i] + kx < params.width;
+          start[i] = select(0u, params.xOffset + (base[i] + ky * params.width + kx) * params.xStride, inside);
+        }
+        for (var c = 0u; c < params.channels; c++) {
+          var w : array<f32, TP>;
+          for (var j = 0u; j < TP; j++) { // unroll
+            w[j] = weight[k + min(channel + j, params.outChannels - 1u)];
+          }
+          for (var i = 0u; i < TP; i++) { // unroll
+            let f = x[start[i] + c];
+            for (var j = 0u; j < TP; j++) { // unroll
+              sum[i][j] = fma(f, w[j], sum[i][j]);
+            }
+          }
+          k += params.outChannels;
+        }
+      }
+    }
+    var bad = false;
+    for (var i = 0u; i < TP; i++) { // unroll
+      for (var j = 0u; j < TP; j++) { // unroll
+        let pixel = first + i;
+        let co = channel + j;
+        if (pixel < pixels && co < params.outChannels) {
+          var value = sum[i][j];
+          if (params.hasResidual == 1u) { value += residual[params.residualOffset + pixel * params.residualStride + co]; }
+          bad = bad || notFinite(value);
+          if (params.relu == 1u) { value = max(value, 0.0); }
+          y[params.yOffset + pixel * params.yStride + co] = value;
+        }
+      }
+    }
+    if (bad) { atomicStore(&flags[params.layer], 1u); }
+  }
+}
+
+// Finishes four output channels of grid pixel m and stores them; tells whether one of them was not finite.
+fn store4(m : u32, c : u32, sum : vec4f) -> bool {
+  let line = m / params.gridWidth;
+  let oy = line % params.gridHeight * params.stepY + params.startY;
+  let ox = m % params.gridWidth * params.stepX + params.startX;
+  let pixel = (line / params.gridHeight * params.outHeight + oy) * params.outWidth + ox;
+  var value = sum;
+  if (params.hasResidual4 == 1u) { value += residual4[params.residual4Offset + pixel * params.residual4Stride + c]; }
+  let bad = anyNotFinite(value);
+  if (params.relu == 1u) { value = max(value, vec4f(0.0)); }
+  y4[params.y4Offset + pixel * params.y4Stride + c] = value;
+  return bad;
+}
+
+// TM pixels by 4 * V output channels an invocation; the LC lanes of a workgroup have the same pixels.
+@compute @workgroup_size(LC)
+fn forwardVec4(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) groups : vec3u, @builtin(local_invocation_index) lane : u32) {
+  let pixels = params.batch * params.gridHeight * params.gridWidth;
+  let channels = params.channels / 4u;
+  let outChannels = params.outChannels / 4u;
+  let blocks = (outChannels + V * LC - 1u) / (V * LC);
+  let tile = group.x + group.y * groups.x;
+  let first = tile / blocks * TM;
+  if (first >= pixels) { return; }
+  let block = tile % blocks;
+  let channel = block * V * LC + lane;
+  var top : array<u32, TM>;
+  var left : array<u32, TM>;
+  var base : array<u32, TM>;
+  var sum : array<array<vec4f, V>, TM>;
+  for (var i = 0u; i < TM; i++) { // unroll
+    let m = min(first + i, pixels - 1u);
+    let line = m / params.gridWidth;
+    top[i] = line % params.gridHeight * params.strideY - params.padTop;
+    left[i] = m % params.gridWidth * params.strideX - params.padLeft;
+    base[i] = (line / params.gridHeight * params.height + top[i]) * params.width + left[i];
+    for (var j = 0u; j < V; j++) { // unroll
+      if (params.hasBias4 == 1u) { sum[i][j] = bias4[min(channel + j * LC, outChannels - 1u)]; }
+    }
+  }
+  var k = block * params.kernelHeight * params.kernelWidth * params.channels * (V * LC) + lane;
+  for (var ky = 0u; ky < params.kernelHeight; ky++) {
+    for (var kx = 0u; kx < params.kernelWidth; kx++) {
+      var start : array<u32, TM>;
+      for (var i = 0u; i < TM; i++) { // unroll
+        let inside = top[i] + ky < params.height && left[i] + kx < params.width;
+        start[i] = select(0u, params.x4Offset + (base[i] + ky * params.width + kx) * params.x4Stride, inside);
+      }
+      for (var c = 0u; c < channels; c++) {
+        var f : array<vec4f, TM>;
+        for (var i = 0u; i < TM; i++) { // unroll
+          f[i] = x4[start[i] + c];
+        }
+        for (var q = 0u; q < 4u; q++) { // unroll
+          for (var j = 0u; j < V; j++) { // unroll
+            let w = weight4[k + (q * V + j) * LC];
+            for (var i = 0u; i < TM; i++) { // unroll
+              sum[i][j] = fma(vec4f(f[i][q]), w, sum[i][j]);
+            }
+          }
+        }
+        k += 4u * V * LC;
+      }
+    }
+  }
+  var bad = false;
+  for (var i = 0u; i < TM; i++) { // unroll
+    for (var j = 0u; j < V; j++) { // unroll
+      if (first + i < pixels && channel + j * LC < outChannels) { bad = store4(first + i, channel + j * LC, sum[i][j]) || bad; }
+    }
+  }
+  if (bad) { atomicStore(&flags[params.layer], 1u); }
+}
+
+// forwardVec4 with scalar loads of x.
+@compute @workgroup_size(LC)
+fn forwardImage(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) groups : vec3u, @builtin(local_invocation_index) lane : u32) {
+  let pixels = params.batch * params.gridHeight * params.gridWidth;
+  let outChannels = params.outChannels / 4u;
+  let blocks = (outChannels + V * LC - 1u) / (V * LC);
+  let tile = group.x + group.y * groups.x;
+  let first = tile / blocks * TM;
+  if (first >= pixels) { return; }
+  let block = tile % blocks;
+  let channel = block * V * LC + lane;
+  var top : array<u32, TM>;
+  var left : array<u32, TM>;
+  var base : array<u32, TM>;
+  var sum : array<array<vec4f, V>, TM>;
+  for (var i = 0u; i < TM; i++) { // unroll
+    let m = min(first + i, pixels - 1u);
+    let line = m / params.gridWidth;
+    top[i] = line % params.gridHeight * params.strideY - params.padTop;
+    left[i] = m % params.gridWidth * params.strideX - params.padLeft;
+    base[i] = (line / params.gridHeight * params.height + top[i]) * params.width + left[i];
+    for (var j = 0u; j < V; j++) { // unroll
+      if (params.hasBias4 == 1u) { sum[i][j] = bias4[min(channel + j * LC, outChannels - 1u)]; }
+    }
+  }
+  var k = block * params.kernelHeight * params.kernelWidth * params.channels * (V * LC) + lane;
+  for (var ky = 0u; ky < params.kernelHeight; ky++) {
+    for (var kx = 0u; kx < params.kernelWidth; kx++) {
+      var start : array<u32, TM>;
+      for (var i = 0u; i < TM; i++) { // unroll
+        let inside = top[i] + ky < params.height && left[i] + kx < params.width;
+        start[i] = select(0u, params.xOffset + (base[i] + ky * params.width + kx) * params.xStride, inside);
+      }
+      for (var c = 0u; c < params.channels; c++) {
+        for (var j = 0u; j < V; j++) { // unroll
+          let w = weight4[k + j * LC];
+          for (var i = 0u; i < TM; i++) { // unroll
+            sum[i][j] = fma(vec4f(x[start[i] + c]), w, sum[i][j]);
+          }
+        }
+        k += V * LC;
+      }
+    }
+  }
+  var bad = false;
+  for (var i = 0u; i < TM; i++) { // unroll
+    for (var j = 0u; j < V; j++) { // unroll
+      if (first + i < pixels && channel + j * LC < outChannels) { bad = store4(first + i, channel + j * LC, sum[i][j]) || bad; }
+    }
+  }
+  if (bad) { atomicStore(&flags[params.layer], 1u); }
+}
+
+// packed[b, k, j] = weight[k, b * block + j], k = (ky, kx, ci) and zero past the last output channel.
+@compute @workgroup_size(LANES)
+fn packWeight(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  let depth = params.kernelHeight * params.kernelWidth * params.channels;
+  let count = (params.outChannels + params.block - 1u) / params.block * depth * params.block;
+  for (var i = id.x; i < count; i += groups.x * LANES) {
+    let k = i / params.block % depth;
+    let co = i / params.block / depth * params.block + i % params.block;
+    packed[i] = select(0.0, weight[k * params.outChannels + min(co, params.outChannels - 1u)], co < params.outChannels);
+  }
+}
+
+// Weights for the input gradient as a convolution of dy. dx's pixels startY + stepY * v see only the taps ky = padTop, padTop + stepY ...
+// (padTop: the first such tap), of which there are kernelHeight; height is the number of taps of the weight itself; the same across.
+// packed[b, k, j] = weight[ky, kx, b * block + j, co], k = (ky descending, kx descending, co) and zero past the last input channel.
+@compute @workgroup_size(LANES)
+fn packGradientWeight(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  let depth = params.kernelHeight * params.kernelWidth * params.channels;
+  let count = (params.outChannels + params.block - 1u) / params.block * depth * params.block;
+  for (var i = id.x; i < count; i += groups.x * LANES) {
+    let k = i / params.block % depth;
+    let ci = i / params.block / depth * params.block + i % params.block;
+    let tap = k / params.channels;
+    let ky = params.padTop + (params.kernelHeight - 1u - tap / params.kernelWidth) * params.stepY;
+    let kx = params.padLeft + (params.kernelWidth - 1u - tap % params.kernelWidth) * params.stepX;
+    let start = ((ky * params.width + kx) * params.outChannels + min(ci, params.outChannels - 1u)) * params.channels + k % params.channels;
+    packed[i] = select(0.0, weight[start], ci < params.outChannels);
+  }
+}
+
+// dx[n, iy, ix, ci] = sum over ky, kx, co of dy[n, (iy + padTop - ky) / strideY, ...] * weight[ky, kx, ci, co] where that divides.
+@compute @workgroup_size(LANES)
+fn inputGradient(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  let columns = (params.channels + TP - 1u) / TP;
+  let tiles = params.batch * params.height * params.width * columns;
+  for (var tile = id.x; tile < tiles; tile += groups.x * LANES) {
+    let pixel = tile / columns;
+    let channel = tile % columns * TP;
+    let line = pixel / params.width;
+    let n = line / params.height;
+    var sum : array<f32, TP>;
+    for (var ty = params.kernelHeight; ty > 0u; ty--) {
+      let v = line % params.height + params.padTop - (ty - 1u);
+      if (v >= params.outHeight * params.strideY || v % params.strideY != 0u) { continue; }
+      for (var tx = params.kernelWidth; tx > 0u; tx--) {
+        let u = pixel % params.width + params.padLeft - (tx - 1u);
+        if (u >= params.outWidth * params.strideX || u % params.strideX != 0u) { continue; }
+        let start = params.dyOffset + ((n * params.outHeight + v / params.strideY) * params.outWidth + u / params.strideX) * params.dyStride;
+        let tap = ((ty - 1u) * params.kernelWidth + tx - 1u) * params.channels;
+        for (var co = 0u; co < params.outChannels; co++) {
+          for (var j = 0u; j < TP; j++) { // unroll
+            let ci = min(channel + j, params.channels - 1u);
+            sum[j] = fma(dy[start + co], weight[(tap + ci) * params.outChannels + co], sum[j]);
+          }
+        }
+      }
+    }
+    for (var j = 0u; j < TP; j++) { // unroll
+      if (channel + j < params.channels) { dx[params.dxOffset + pixel * params.dxStride + channel + j] = sum[j]; }
+    }
+  }
+}
+
+// dweight[ky, kx, ci, co] = sum over n, oy, ox of x[n, oy * strideY + ky - padTop, ox * strideX + kx - padLeft, ci] * dy[n, oy, ox, co].
+@compute @workgroup_size(LANES)
+fn weightGradient(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  let columns = (params.outChannels + TP - 1u) / TP;
+  let tiles = params.kernelHeight * params.kernelWidth * params.channels * columns;
+  for (var tile = id.x; tile < tiles; tile += groups.x * LANES) {
+    let row = tile / columns;
+    let channel = tile % columns * TP;
+    let tap = row / params.channels;
+    let top = tap / params.kernelWidth - params.padTop;
+    let left = tap % params.kernelWidth - params.padLeft;
+    var sum : array<f32, TP>;
+    var to = params.dyOffset;
+    for (var line = 0u; line < params.batch * params.outHeight; line++) {
+      let iy = line % params.outHeight * params.strideY + top;
+      let start = params.xOffset + (line / params.outHeight * params.height + iy) * params.width * params.xStride + row % params.channels;
+      for (var ox = 0u; ox < params.outWidth; ox++) {
+        let ix = ox * params.strideX + left;
+        let f = x[select(0u, start + ix * params.xStride, iy < params.height && ix < params.width)];
+        for (var j = 0u; j < TP; j++) { // unroll
+          sum[j] = fma(f, dy[to + min(channel + j, params.outChannels - 1u)], sum[j]);
+        }
+        to += params.dyStride;
+      }
+    }
+    for (var j = 0u; j < TP; j++) { // unroll
+      if (channel + j < params.outChannels) { dweight[row * params.outChannels + channel + j] = sum[j]; }
+    }
+  }
+}
+
+// dbias[co] = sum of dy over pixels: pixel p belongs to partial sum p % WIDTH, whose tree does not depend on LANES. A workgroup a channel.
+@compute @workgroup_size(LANES)
+fn biasGradient(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) groups : vec3u, @builtin(local_invocation_index) lane : u32) {
+  let co = group.x + group.y * groups.x;
+  if (co >= params.outChannels) { return; }
+  let pixels = params.batch * params.outHeight * params.outWidth;
+  for (var i = lane; i < WIDTH; i += LANES) {
+    var sum = 0.0;
+    for (var p = i; p < pixels; p += WIDTH) { sum += dy[params.dyOffset + p * params.dyStride + co]; }
+    partial[i] = sum;
+  }
+  workgroupBarrier();
+  for (var stride = WIDTH / 2u; stride > 0u; stride /= 2u) {
+    for (var i = lane; i < stride; i += LANES) { partial[i] += partial[i + stride]; }
+    workgroupBarrier();
+  }
+  if (lane == 0u) { dbias[co] = partial[0]; }
+}
