@@ -2,23 +2,11 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { FaceNetError } from '../src/errors.ts';
 import { readSafetensors, type Tensor, writeSafetensors } from '../src/io/safetensors.ts';
+import { generator } from './oracles/plain-random.ts';
 import { plainSafetensors } from './oracles/plain-safetensors.ts';
 
 const MUTATIONS = Number(process.env.FACENET_FUZZ ?? 100_000);
 const SEED = Number(process.env.FACENET_FUZZ_SEED ?? 20_261_124);
-
-/** Deterministic 32-bit generator (xorshift with a Weyl step): `next(n)` is an integer in 0..n-1. */
-export function generator(seed: number): (limit: number) => number {
-  let x = seed | 1;
-  let w = 0;
-  return (limit) => {
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    w = (w + 0x9e3779b9) | 0;
-    return ((x + w) >>> 0) % limit;
-  };
-}
 
 /** Seeds: every file of the cases, and a small file whose header has every feature. */
 function seeds(): Uint8Array[] {
