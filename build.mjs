@@ -275,7 +275,7 @@ function notePackage(packages, file) {
  * The licence text of everything bundled. A package's text is its own licence file; docs/licences/<name>.txt (with / as
  * +) adds what the package does not say, such as the licence of a library compiled into it. Neither: the build fails.
  */
-function notices(packages) {
+export function notices(packages) {
   const parts = ['Third-party software and data in this package.\n'];
   for (const [name, folder] of [...packages].sort(([a], [b]) => (a < b ? -1 : 1))) {
     const { version, license } = JSON.parse(readFileSync(at(folder, 'package.json'), 'utf8'));
@@ -346,6 +346,10 @@ async function check() {
     node([biome, 'check', '--linter-enabled=false', '--reporter=summary', '--max-diagnostics=50', ...colours]),
   );
   await attempt('text', () => node([at('test', 'text-rules.mjs')]));
+  const promised = ['facenet-gpu.js', 'facenet-gpu.node.js', 'evaluate.js', 'worker.js', 'cli.js', 'types/index.d.ts'];
+  if (promised.every((name) => existsSync(at('dist', name)))) {
+    await attempt('package', () => node([at('node_modules', 'publint', 'src', 'cli.js'), '--strict']));
+  }
   if (existsSync(at('test', 'check.ts'))) {
     const { adapterEnvironment, adapterPresent } = await import('./test/adapters.mjs');
     const adapter = ['lavapipe', 'swiftshader'].find(adapterPresent) ?? 'system';

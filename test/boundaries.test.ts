@@ -200,7 +200,7 @@ function foreignNames(files: Sources): string[] {
     target: ts.ScriptTarget.ES2022,
     module: ts.ModuleKind.ESNext,
     moduleResolution: ts.ModuleResolutionKind.Bundler,
-    lib: ['lib.es2022.d.ts', 'lib.esnext.disposable.d.ts'],
+    lib: ['lib.es2023.d.ts', 'lib.esnext.disposable.d.ts'],
     types: [],
     allowImportingTsExtensions: true,
     resolveJsonModule: true,

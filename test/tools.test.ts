@@ -1,10 +1,10 @@
 // The scripts that build, install and count: what they decide, without running them.
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { join, relative } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
-import { withCustomSection, withUnsharedMemory } from '../build.mjs';
+import { notices, withCustomSection, withUnsharedMemory } from '../build.mjs';
 import { bundleSource } from './bundle.mjs';
 import { backportsSource, installCommands, linuxDistribution, missingPackages } from './machine.mjs';
 import { readAllowedSkips, readHeader } from './run.mjs';
@@ -192,6 +192,17 @@ describe('the test runner', () => {
     expect(two!.expression.test('test/x.test.ts [lavapipe]')).toBe(true);
     expect(two!.expression.test('test/x.test.ts [swiftshader]')).toBe(false);
   });
+});
+
+test('a bundled package needs a licence text', () => {
+  const name = 'without-licence';
+  mkdirSync(join(folder, name));
+  writeFileSync(join(folder, name, 'package.json'), '{ "version": "1.0.0", "license": "MIT" }');
+  // Folders are relative to the project.
+  const packages = new Map([[name, relative(fileURLToPath(new URL('..', import.meta.url)), join(folder, name))]]);
+  expect(() => notices(packages)).toThrow('without-licence has no licence text');
+  writeFileSync(join(folder, name, 'LICENSE.md'), 'Take it.');
+  expect(notices(packages)).toContain('without-licence 1.0.0 (MIT)\n\nTake it.');
 });
 
 describe('bundleSource', () => {
