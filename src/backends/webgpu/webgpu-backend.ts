@@ -37,6 +37,8 @@ export interface WebGpuBackendOptions {
   /** Destroy the device on dispose: true when this library asked for it. */
   readonly owned: boolean;
   readonly why?: string;
+  /** Called when the backend no longer needs the object that adapters come from. */
+  readonly release?: () => void;
 }
 
 interface WebGpuBuffer extends DeviceBuffer {
@@ -85,6 +87,7 @@ export class WebGpuBackend implements Backend {
   readonly lost: Promise<GPUDeviceLostInfo>;
 
   readonly #owned: boolean;
+  readonly #release: () => void;
   readonly #pipelines: Pipelines;
   readonly #encoded = new WeakMap<readonly Step[], Encoded>();
   readonly #staging: GPUBuffer[] = [];
@@ -102,6 +105,7 @@ export class WebGpuBackend implements Backend {
     const { device, info } = options;
     this.device = device;
     this.#owned = options.owned;
+    this.#release = options.release ?? (() => {});
     this.#pipelines = new Pipelines(device);
     this.maxBufferBytes = Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize);
     const sizes = info as GPUAdapterInfo & { subgroupMinSize?: number; subgroupMaxSize?: number };
@@ -251,6 +255,7 @@ export class WebGpuBackend implements Backend {
     this.#staging.length = 0;
     this.#bytes = 0;
     if (this.#owned) this.device.destroy();
+    this.#release();
   }
 
   #bindGroup(step: Step, { file, entryPoint, pipeline }: Kernel, params: GPUBuffer, index: number): GPUBindGroup {

@@ -1,0 +1,17 @@
+import type { ThreadStart } from './wasm/thread.ts';
+import type { Thread } from './wasm/wasm-backend.ts';
+
+/** What backends need from the place they run in: Node, a page, a worker. */
+export interface BackendHost {
+  /** Logical processors. */
+  readonly cores: number;
+  /** Why there is one thread only, or undefined where several can run. */
+  readonly singleThreadReason: string | undefined;
+  /** Makes relaxed SIMD available if it can be and says whether it is. Called once, at create(). */
+  relaxedSimd(): boolean;
+  /** A module of dist/, compiled. */
+  wasmModule(file: string): Promise<WebAssembly.Module>;
+  startThread?(start: ThreadStart): Thread;
+  /** Where adapters come from, or the reason why there is no WebGPU. The host keeps it until `release`. */
+  gpu(): Promise<{ readonly gpu: GPU; release(): void } | string>;
+}

@@ -1,0 +1,138 @@
+import { FaceNetError } from '../errors.ts';
+import type { Backend } from '../plan/runner.ts';
+import type { BackendHost } from './host.ts';
+import { WasmBackend } from './wasm/wasm-backend.ts';
+import { WebGpuBackend } from './webgpu/webgpu-backend.ts';
+
+export interface OpenOptions {
+  readonly backend?: 'auto' | 'webgpu' | 'wasm';
+  /** A device of the caller: used, never destroyed. */
+  readonly device?: GPUDevice;
+  readonly gpu?: GPU;
+  /** Wanted threads of the wasm backend; default: the cores, at most 8. */
+  readonly threads?: number;
+  /** False: never the build with fused multiply-add, whose bits depend on the processor. */
+  readonly relaxed?: boolean;
+}
+
+/** An open backend, and why it is this one. */
+export interface Opened {
+  readonly backend: Backend;
+  readonly why: string;
+}
+
+/** Most threads taken unasked: beyond it, barriers cost more than another core gives. */
+const MAX_THREADS = 8;
+
+/** A module that only a runtime with relaxed SIMD accepts: one function with f32x4.relaxed_madd. */
+const RELAXED_PROBE = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 19, 1, 17, 0, 65, 0, 253, 17, 65, 0, 253, 17, 65, 0, 253, 17, 253, 133, 2, 11,
+]);
+const SIMD_PROBE = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 17, 11]);
+
+export const hasRelaxedSimd = (): boolean => WebAssembly.validate(RELAXED_PROBE);
+export const hasSimd = (): boolean => WebAssembly.validate(SIMD_PROBE);
+
+/**
+ * Opens the backend asked for. 'auto' takes WebGPU if there is a hardware adapter, else wasm: a software adapter is
+ * slower than wasm on the same processor. 'webgpu' takes a software adapter too, and says so.
+ * @throws 'device' when 'webgpu' cannot be had (with the reason), or when wasm SIMD is missing.
+ */
+export async function openBackend(host: BackendHost, options: OpenOptions = {}): Promise<Opened> {
+  const { backend = 'auto' } = options;
+  if (!['auto', 'webgpu', 'wasm'].includes(backend)) {
+    throw new FaceNetError('input', `create: backend must be 'auto', 'webgpu' or 'wasm', got ${String(backend)}.`);
+  }
+  if (options.device && backend === 'wasm') throw new FaceNetError('input', "create: a device was given with backend: 'wasm'. Use 'webgpu' or 'auto'.");
+  if (options.device) return openDevice(options.device);
+  if (backend === 'wasm') return openWasm(host, options, 'asked for');
+  const found = await findAdapter(host, options.gpu);
+  if (typeof found === 'string') {
+    if (backend === 'webgpu') throw new FaceNetError('device', `create: backend 'webgpu' needs an adapter, got none: ${found} Use backend: 'wasm' or 'auto'.`);
+    return openWasm(host, options, `no WebGPU: ${found}`);
+  }
+  if (backend === 'auto' && found.software) {
+    found.release();
+    return openWasm(host, options, `the only WebGPU adapter, ${found.name}, computes in software, which wasm does faster`);
+  }
+  return openAdapter(found, backend === 'webgpu' ? 'asked for' : 'a hardware adapter is there');
+}
+
+interface FoundAdapter {
+  readonly adapter: GPUAdapter;
+  readonly name: string;
+  readonly software: boolean;
+  release(): void;
+}
+
+/** The adapter a runtime offers, or why there is none. Never throws. */
+export async function findAdapter(host: BackendHost, given?: GPU): Promise<FoundAdapter | string> {
+  try {
+    const source = given ? { gpu: given, release: () => {} } : await host.gpu();
+    if (typeof source === 'string') return source;
+    const adapter = await source.gpu.requestAdapter({ powerPreference: 'high-performance' });
+    if (!adapter) {
+      source.release();
+      return 'the system has no driver that WebGPU accepts (on Debian without a GPU: apt-get install mesa-vulkan-drivers from backports).';
+    }
+    const { vendor, architecture, device, description } = adapter.info;
+    return { adapter, name: [vendor, architecture, device || description].filter(Boolean).join(' '), software: isSoftware(adapter.info), release: source.release };
+  } catch (cause) {
+    return `requesting an adapter failed: ${(cause as Error).message}`;
+  }
+}
+
+function isSoftware(info: GPUAdapterInfo): boolean {
+  return info.isFallbackAdapter === true || /swiftshader|llvmpipe|lavapipe|software/i.test(`${info.architecture} ${info.description} ${info.device}`);
+}
+
+async function openAdapter({ adapter, name, software, release }: FoundAdapter, reason: string): Promise<Opened> {
+  const wanted = ['subgroups', 'shader-f16', 'timestamp-query'] as GPUFeatureName[];
+  const { limits } = adapter;
+  let device: GPUDevice;
+  try {
+    device = await adapter.requestDevice({
+      label: 'facenet-gpu',
+      requiredFeatures: wanted.filter((feature) => adapter.features.has(feature)),
+      requiredLimits: {
+        maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
+        maxBufferSize: limits.maxBufferSize,
+        maxStorageBuffersPerShaderStage: limits.maxStorageBuffersPerShaderStage,
+        maxComputeWorkgroupStorageSize: limits.maxComputeWorkgroupStorageSize,
+      },
+    });
+  } catch (cause) {
+    release();
+    throw new FaceNetError('device', `create: the adapter ${name} must give a device, got: ${(cause as Error).message}. Use backend: 'wasm'.`, { cause });
+  }
+  const why = `WebGPU on ${name}${software ? ' (software)' : ''}: ${reason}`;
+  const backend = new WebGpuBackend({ device, info: adapter.info, software, owned: true, why, release });
+  return { backend, why };
+}
+
+function openDevice(device: GPUDevice): Opened {
+  const info = (device as GPUDevice & { adapterInfo?: GPUAdapterInfo }).adapterInfo ?? ({ vendor: '', architecture: '', device: '', description: '' } as GPUAdapterInfo);
+  const software = isSoftware(info);
+  const why = `WebGPU on the caller's device${software ? ' (software)' : ''}`;
+  return { backend: new WebGpuBackend({ device, info, software, owned: false, why }), why };
+}
+
+async function openWasm(host: BackendHost, { threads, relaxed: wanted = true }: OpenOptions, reason: string): Promise<Opened> {
+  if (!hasSimd()) throw new FaceNetError('device', 'create: WebAssembly SIMD is needed, got a runtime without it. Update the runtime.');
+  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= 64)) {
+    throw new FaceNetError('input', `create: threads must be a whole number from 1 to 64, got ${threads}.`);
+  }
+  const asked = threads ?? Math.max(1, Math.min(MAX_THREADS, host.cores));
+  const count = host.singleThreadReason === undefined && host.startThread ? asked : 1;
+  const shared = host.singleThreadReason === undefined;
+  const relaxed = wanted && host.relaxedSimd();
+  const notes = [
+    `${count} thread${count === 1 ? '' : 's'}`,
+    relaxed ? 'fused multiply-add' : wanted ? 'plain SIMD, since this runtime has no relaxed SIMD' : 'plain SIMD, as asked',
+    ...(count < asked && host.singleThreadReason ? [`one thread, since ${host.singleThreadReason}`] : []),
+  ];
+  const why = `wasm (${notes.join('; ')}): ${reason}`;
+  const module = await host.wasmModule(`facenet${shared ? '' : '.single'}${relaxed ? '.relaxed' : ''}.wasm`);
+  const backend = await WasmBackend.create({ module, relaxed, shared, threads: count, why, ...(host.startThread ? { startThread: (start) => host.startThread!(start) } : {}) });
+  return { backend, why };
+}
