@@ -1,6 +1,4 @@
-import { FaceNetError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
-import { text } from '../graph/shape.ts';
 import { globalAveragePool } from '../ops/globalAveragePool.ts';
 import { type ConcatOrder, convUnit, halve, type InceptionRow, inception, linearUnit, norm, plainNames, type Style } from './blocks.ts';
 import { type BuildOptions, widened } from './network.ts';
@@ -19,13 +17,9 @@ export interface Trunk {
 
 /**
  * Table 2 from top to bottom: conv1, pool, norm, inception (2), norm, pool, the rows, average pool, fully connected.
- * x [N, H, W, 3] -> [N, dimensions]. @throws 'input' when the picture is smaller than 33 pixels.
+ * x [N, H, W, 3] -> [N, dimensions]. @throws 'input' when a pool without padding does not fit the picture.
  */
 export function inceptionTrunk(x: Value, trunk: Trunk, options: BuildOptions): Value {
-  const [, height, width] = x.shape as [number, number, number];
-  if (Math.min(height, width) < 33) {
-    throw new FaceNetError('input', `network: pictures must measure at least 33 x 33, got x ${text(x.shape)}.`);
-  }
   const { batchNorm = trunk.batchNorm, bias = true, dimensions = 128 } = options;
   const style: Style = { names: plainNames, bias, norm: batchNorm ? 'batch' : 'none', epsilon: 1e-5, options };
   const [conv1, reduce, conv2] = (trunk.stem ?? [64, 64, 192]).map((channels) => widened(channels, options)) as [number, number, number];

@@ -48,7 +48,7 @@ export interface BatchStatistics {
   readonly mean: Value;
   /** Parameter [channels]: running variance. */
   readonly variance: Value;
-  /** [2, channels]: mean and biased variance of this batch. */
+  /** [2 groups, channels]: mean and biased variance of each group of this batch, for `runningAverage`. */
   readonly batch: Value;
   /** Elements that one image contributes to each channel: height * width. Torch's running variance is unbiased: * n / (n - 1). */
   readonly perImage: number;
@@ -90,7 +90,11 @@ export function defineNetwork(network: Omit<Network, 'build'>): Network {
     checkOptions(network.name, options);
     return network.features(x, options);
   };
-  return { ...network, features, build: (x, options = {}) => x.graph.scope('normalize', () => l2Normalize(features(x, options))) };
+  const build = (x: Value, options: BuildOptions = {}): Value => {
+    const y = features(x, options);
+    return x.graph.scope('normalize', () => l2Normalize(y, { epsilon: 1e-10 }));
+  };
+  return { ...network, features, build };
 }
 
 function checkInput(name: string, x: Value): void {
