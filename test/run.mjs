@@ -125,6 +125,12 @@ export function readHeader(text, file) {
   return { area, on };
 }
 
+/** Whether a file with these adapters runs on `adapter`. `--on system` runs on the machine's own GPU what asks for any. */
+export function runsOn(on, adapter, only) {
+  if (only === 'system' && adapter === 'system') return on.some((name) => !['none', 'chromium'].includes(name));
+  return on.includes(adapter);
+}
+
 /** Rows of docs/skipped.md: a pattern in backquotes (`*` stands for anything) and the reason. */
 export function readAllowedSkips(text) {
   return [...text.matchAll(/^\|\s*`([^`]+)`\s*\|\s*(.+?)\s*\|\s*$/gm)].map(([, pattern, reason]) => ({
@@ -292,7 +298,9 @@ async function main(args) {
     if (areas.length > 0 && !areas.includes(area)) continue;
     for (const adapter of [...ADAPTERS, 'chromium']) {
       if (onlyOn !== undefined && adapter !== onlyOn) continue;
-      const wanted = files.filter((entry) => entry.area === area && entry.on.includes(adapter)).map(({ file }) => file);
+      const wanted = files
+        .filter((entry) => entry.area === area && runsOn(entry.on, adapter, onlyOn))
+        .map(({ file }) => file);
       if (wanted.length === 0) continue;
       const present = adapter === 'chromium' ? findChromium() !== null : adapterPresent(adapter);
       if (!present) for (const file of wanted) skip(area, `${file} [${adapter}]`, allowed);

@@ -7,7 +7,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { notices, withCustomSection, withUnsharedMemory } from '../build.mjs';
 import { bundleSource } from './bundle.mjs';
 import { backportsSource, installCommands, linuxDistribution, missingPackages } from './machine.mjs';
-import { readAllowedSkips, readHeader } from './run.mjs';
+import { readAllowedSkips, readHeader, runsOn } from './run.mjs';
 import { breaches } from './text-rules.mjs';
 
 const folder = mkdtempSync(join(tmpdir(), 'facenet-gpu-tools-'));
@@ -180,6 +180,12 @@ describe('the test runner', () => {
     expect(readHeader('', 'test/a.browser.ts')).toEqual({ area: 'browser', on: ['chromium'] });
     expect(() => readHeader('// area: operator', 'test/a.test.ts')).toThrow('area must be one of');
     expect(() => readHeader('// on: cuda', 'test/a.test.ts')).toThrow('got cuda');
+  });
+  test('takes every file that wants a GPU to the own one, on request only', () => {
+    expect(runsOn(['none', 'lavapipe'], 'system', 'system')).toBe(true);
+    expect(runsOn(['none'], 'system', 'system')).toBe(false);
+    expect(runsOn(['none', 'lavapipe'], 'system', undefined)).toBe(false);
+    expect(runsOn(['none', 'lavapipe'], 'lavapipe', undefined)).toBe(true);
   });
   test('allows the skips of the list and no others', () => {
     const [one, two, ...rest] = readAllowedSkips(
