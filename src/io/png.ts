@@ -284,6 +284,20 @@ class RowReader {
       (((transparency as Uint8Array)[channel * 2] as number) << 8) |
       ((transparency as Uint8Array)[channel * 2 + 1] as number);
 
+    // The common kinds, without a call a sample.
+    if (depth === 8 && transparency === undefined && colourType !== 3) {
+      const samples = this.#samples;
+      const [green, blue] = samples >= 3 ? [1, 2] : [0, 0];
+      const alphaAt = samples === 4 ? 3 : samples === 2 ? 1 : -1;
+      for (let x = 0, from = 1; x < this.#passWidth; x++, to += step, from += samples) {
+        const alpha = alphaAt < 0 ? 255 : (row[from + alphaAt] as number);
+        pixels[to] = overBlack(row[from] as number, alpha);
+        pixels[to + 1] = overBlack(row[from + green] as number, alpha);
+        pixels[to + 2] = overBlack(row[from + blue] as number, alpha);
+        pixels[to + 3] = 255;
+      }
+      return;
+    }
     for (let x = 0; x < this.#passWidth; x++, to += step) {
       let r: number;
       let g: number;
@@ -313,14 +327,9 @@ class RowReader {
         if (colourType === 4) alpha = byte(key(at + 1));
         else if (transparency !== undefined && raw === clear(0)) alpha = 0;
       }
-      if (alpha !== 255) {
-        r = overBlack(r, alpha);
-        g = overBlack(g, alpha);
-        b = overBlack(b, alpha);
-      }
-      pixels[to] = r;
-      pixels[to + 1] = g;
-      pixels[to + 2] = b;
+      pixels[to] = overBlack(r, alpha);
+      pixels[to + 1] = overBlack(g, alpha);
+      pixels[to + 2] = overBlack(b, alpha);
       pixels[to + 3] = 255;
     }
   }
@@ -328,7 +337,7 @@ class RowReader {
 
 /** One 8-bit channel composited over black: channel x alpha / 255, rounded. */
 export function overBlack(channel: number, alpha: number): number {
-  return Math.floor((channel * alpha + 127) / 255);
+  return alpha === 255 ? channel : Math.floor((channel * alpha + 127) / 255);
 }
 
 function refuser(source: string): Refuse {
