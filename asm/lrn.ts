@@ -1,0 +1,115 @@
+// lrn: CPU twin of shaders/lrn.wgsl. Threads split the rows. Four channels at a time where beta is 0.75 and the window of all four lies
+// inside the row, one at a time elsewhere.
+import { power } from './exponential';
+import { first, last, madd } from './vector';
+
+/** s of channel `c` of the row at `xr`. */
+function spread(xr: usize, c: u32, columns: u32, radius: u32, alphaOverSize: f32, k: f32): f32 {
+  const end = min<u32>(c + radius + 1, columns);
+  let sum: f32 = 0;
+  for (let j = max<u32>(c, radius) - radius; j < end; j++) {
+    const value = load<f32>(xr + (<usize>j << 2));
+    sum += value * value;
+  }
+  return k + alphaOverSize * sum;
+}
+
+/** s^-beta. */
+// @ts-ignore: decorator
+@inline
+function factor(s: f32, beta: f32): f32 {
+  if (beta == <f32>0.75) {
+    const r: f32 = <f32>1.0 / sqrt<f32>(s);
+    return r * sqrt<f32>(r);
+  }
+  return power(s, -beta);
+}
+
+/** s of the four channels from `at` on; every neighbour exists. */
+// @ts-ignore: decorator
+@inline
+function spread4(at: usize, radius: u32, alphaOverSize: v128, k: v128): v128 {
+  let sum = f32x4.splat(0);
+  let from = at - (<usize>radius << 2);
+  for (let j: u32 = 0; j <= 2 * radius; j++) {
+    const value = v128.load(from);
+    sum = madd(value, value, sum);
+    from += 4;
+  }
+  return madd(alphaOverSize, sum, k);
+}
+
+/** s^-0.75 of four. */
+// @ts-ignore: decorator
+@inline
+function factor4(s: v128): v128 {
+  const r = f32x4.div(f32x4.splat(1), f32x4.sqrt(s));
+  return f32x4.mul(r, f32x4.sqrt(r));
+}
+
+export function lrnForward(
+  x: usize, xStride: u32, y: usize, yStride: u32, rows: u32, columns: u32, radius: u32, alphaOverSize: f32, beta: f32, k: f32,
+  thread: u32, threads: u32,
+): void {
+  const end = last(rows, thread, threads);
+  const usual = beta == <f32>0.75;
+  const alpha4 = f32x4.splat(alphaOverSize);
+  const k4 = f32x4.splat(k);
+  for (let r = first(rows, thread, threads); r < end; r++) {
+    const xr = x + ((<usize>r * xStride) << 2);
+    const yr = y + ((<usize>r * yStride) << 2);
+    let c: u32 = 0;
+    while (c < columns) {
+      const at = <usize>c << 2;
+      if (usual && c >= radius && c + 4 + radius <= columns) {
+        v128.store(yr + at, f32x4.mul(v128.load(xr + at), factor4(spread4(xr + at, radius, alpha4, k4))));
+        c += 4;
+      } else {
+        store<f32>(yr + at, load<f32>(xr + at) * factor(spread(xr, c, columns, radius, alphaOverSize, k), beta));
+        c++;
+      }
+    }
+  }
+}
+
+export function lrnInputGradient(
+  x: usize, xStride: u32, dy: usize, dyStride: u32, dx: usize, dxStride: u32, rows: u32, columns: u32, radius: u32,
+  alphaOverSize: f32, beta: f32, k: f32, thread: u32, threads: u32,
+): void {
+  const end = last(rows, thread, threads);
+  const usual = beta == <f32>0.75;
+  const alpha4 = f32x4.splat(alphaOverSize);
+  const k4 = f32x4.splat(k);
+  const pull: f32 = <f32>2.0 * beta * alphaOverSize;
+  for (let r = first(rows, thread, threads); r < end; r++) {
+    const xr = x + ((<usize>r * xStride) << 2);
+    const dyr = dy + ((<usize>r * dyStride) << 2);
+    const dxr = dx + ((<usize>r * dxStride) << 2);
+    let c: u32 = 0;
+    while (c < columns) {
+      const at = <usize>c << 2;
+      if (usual && c >= 2 * radius && c + 4 + 2 * radius <= columns) {
+        let sum = f32x4.splat(0);
+        let j = at - (<usize>radius << 2);
+        for (let i: u32 = 0; i <= 2 * radius; i++) {
+          const s = spread4(xr + j, radius, alpha4, k4);
+          sum = madd(f32x4.mul(v128.load(dyr + j), v128.load(xr + j)), f32x4.div(factor4(s), s), sum);
+          j += 4;
+        }
+        const own = f32x4.mul(v128.load(dyr + at), factor4(spread4(xr + at, radius, alpha4, k4)));
+        v128.store(dxr + at, f32x4.sub(own, f32x4.mul(f32x4.mul(f32x4.splat(pull), v128.load(xr + at)), sum)));
+        c += 4;
+      } else {
+        let sum: f32 = 0;
+        const jEnd = min<u32>(c + radius + 1, columns);
+        for (let j = max<u32>(c, radius) - radius; j < jEnd; j++) {
+          const s = spread(xr, j, columns, radius, alphaOverSize, k);
+          sum += load<f32>(dyr + (<usize>j << 2)) * load<f32>(xr + (<usize>j << 2)) * (factor(s, beta) / s);
+        }
+        const own: f32 = load<f32>(dyr + at) * factor(spread(xr, c, columns, radius, alphaOverSize, k), beta);
+        store<f32>(dxr + at, own - pull * load<f32>(xr + at) * sum);
+        c++;
+      }
+    }
+  }
+}
