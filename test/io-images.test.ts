@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { FaceNetError } from '../src/errors.ts';
 import { type DecodeOptions, decodeImage, imageFormat, type Pixels } from '../src/io/images.ts';
 import type { JpegDecoder } from '../src/io/jpeg.ts';
-import { decodeImageInNode, loadJpegDecoder, readImageFile } from '../src/io/node/image-files.ts';
+import { decodeImageInNode, ImageReader, loadJpegDecoder, readImageFile } from '../src/io/node/image-files.ts';
 import images from './cases/images.json' with { type: 'json' };
 import {
   exifOrientation,
@@ -514,6 +514,16 @@ describe('files', () => {
     const { width, height, data } = await readImageFile(photo(1), { jpeg });
     expect(data.length).toBe(width * height * 4);
     expect((await readImageFile(new URL(`../${photo(1)}`, import.meta.url), { jpeg })).width).toBe(width);
+  });
+
+  it('needs no decoder handed over, and keeps one between images', async () => {
+    const file = writeFlatJpeg([[[12]]]);
+    expect((await decodeImageInNode(file)).data[0]).toBe(12);
+    const reader = new ImageReader();
+    expect((await reader.read(photo(1))).width).toBe((await readImageFile(photo(1), { jpeg })).width);
+    expect((await Promise.all([reader.read(file), reader.read(file)])).map(({ data }) => data[0])).toEqual([12, 12]);
+    await expect(reader.read('no such file.jpg')).rejects.toThrow(/^no such file\.jpg: /);
+    await expect(reader.read(new Uint8Array(3))).rejects.toThrow(/^image: /);
   });
 
   it('IM-11: names the file in every refusal', async () => {

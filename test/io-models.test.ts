@@ -11,12 +11,12 @@ import {
   matchTensors,
   readModelFile,
   requireFinite,
-  sha256,
   weightsOf,
   writeModelFile,
 } from '../src/io/model-file.ts';
 import { convertDlibFiles } from '../src/io/node/convert-dlib.ts';
 import { readSafetensors, type Tensor, toFloat32, writeSafetensors } from '../src/io/safetensors.ts';
+import { sha256 } from '../src/io/sha256.ts';
 
 const folder = 'node_modules/@vladmandic/face-api/model';
 const temporary = mkdtempSync(join(tmpdir(), 'facenet-models-'));

@@ -4,8 +4,9 @@
  * which comes in that form, to one model file of ours.
  */
 import { FaceNetError } from '../errors.ts';
-import { sha256, writeModelFile } from './model-file.ts';
+import { writeModelFile } from './model-file.ts';
 import { type Quantization, quoteName, type Tensor, viewTensor } from './safetensors.ts';
+import { sha256 } from './sha256.ts';
 
 /** Largest manifest that is read, in characters: 10 MB; real ones have some 20 kB. */
 export const MAX_MANIFEST_CHARACTERS = 10_000_000;

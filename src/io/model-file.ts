@@ -12,6 +12,8 @@ import {
   writeSafetensors,
 } from './safetensors.ts';
 
+export { sha256 } from './sha256.ts';
+
 /** Version of the metadata below. A reader opens all up to its own; what was written once stays readable. */
 export const MODEL_FORMAT = 'facenet-gpu/model@1';
 
@@ -366,11 +368,4 @@ function describe(what: string, items: readonly string[]): string[] {
   if (items.length === 0) return [];
   const more = items.length > MOST_NAMES ? [`and ${items.length - MOST_NAMES} more`] : [];
   return [`${items.length} ${what}: ${[...items.slice(0, MOST_NAMES), ...more].join(', ')}`];
-}
-
-/** SHA-256 of bytes in lower-case hexadecimal, by WebCrypto (a secure context in browsers). */
-export async function sha256(bytes: Uint8Array): Promise<string> {
-  const own = bytes.buffer instanceof ArrayBuffer ? (bytes as Uint8Array<ArrayBuffer>) : new Uint8Array(bytes);
-  const digest = new Uint8Array(await globalThis.crypto.subtle.digest('SHA-256', own));
-  return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

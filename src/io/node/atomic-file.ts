@@ -1,6 +1,6 @@
 /** Files that are either the old or the new ones, whole, whatever happens in between. */
 import { randomBytes } from 'node:crypto';
-import { open, readdir, rename, rm } from 'node:fs/promises';
+import { open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { FaceNetError } from '../../errors.ts';
 
@@ -20,8 +20,12 @@ export interface OpenFile {
 
 const nodeFiles: FileFunctions = { open, rename, rm };
 
-/** Names of unfinished files: the final name, a random part, this suffix. */
-const SUFFIX = '.partial';
+/** Names of unfinished files: the final name, the writer's process, a random part. */
+const UNFINISHED = /^(.+)\.([0-9]+)-[0-9a-f]{12}\.partial$/;
+
+function unfinishedName(name: string): string {
+  return `${name}.${process.pid}-${randomBytes(6).toString('hex')}.partial`;
+}
 
 /**
  * Writes a file: to a temporary name beside it, synced, renamed, then the folder synced. When this returns, the bytes survive a crash of
@@ -29,7 +33,7 @@ const SUFFIX = '.partial';
  * @throws FaceNetError 'input' where the file cannot be written (no such folder, no permission, no room), with the cause.
  */
 export async function replaceFile(path: string, bytes: Uint8Array, files: FileFunctions = nodeFiles): Promise<void> {
-  const temporary = join(dirname(path), `${basename(path)}.${randomBytes(6).toString('hex')}${SUFFIX}`);
+  const temporary = join(dirname(path), unfinishedName(basename(path)));
   let created = false;
   try {
     // 'wx': a new file or none, never one that somebody else is writing.
@@ -71,16 +75,33 @@ async function syncFolder(path: string, files: FileFunctions): Promise<void> {
 }
 
 /**
- * Removes what killed writers left in a folder: unfinished files of `name`, or of every name. Call it where no other process writes.
+ * Removes what killed writers left in a folder: unfinished files whose process is gone, of `name` or of every name. Files that a living
+ * process of this machine writes stay.
  * @returns the names removed.
  */
 export async function removeUnfinished(folder: string, name?: string): Promise<string[]> {
   const removed: string[] = [];
   for (const entry of await readdir(folder)) {
-    const match = /^(.+)\.[0-9a-f]{12}\.partial$/.exec(entry);
+    const match = UNFINISHED.exec(entry);
     if (match === null || (name !== undefined && match[1] !== name)) continue;
-    await rm(join(folder, entry), { force: true });
+    const path = join(folder, entry);
+    if (await hasWriter(path, Number(match[2]))) continue;
+    await rm(path, { force: true });
     removed.push(entry);
   }
   return removed;
+}
+
+/** Whether the process that began this file still lives. Our own number may be that of an earlier life (in a container it always is). */
+async function hasWriter(path: string, pid: number): Promise<boolean> {
+  if (pid === process.pid) {
+    const status = await stat(path).catch(() => undefined);
+    return status !== undefined && status.birthtimeMs >= performance.timeOrigin;
+  }
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
 }

@@ -6,6 +6,7 @@ import {
   type DecodeOptions,
   decodeImage,
   type ImageFormat,
+  imageFormat,
   limitPixels,
   type Pixels,
   recogniseImage,
@@ -60,15 +61,35 @@ export async function readImageFile(path: string | URL, options: NodeDecodeOptio
   return decodeImageInNode(await readWholeFile(path, source, MAX_IMAGE_FILE_BYTES), { ...options, source });
 }
 
-/** As `decodeImage`, with sharp for what is not decoded here. */
+/**
+ * As `decodeImage`, with sharp for what is not decoded here. Without `options.jpeg` a JPEG costs some milliseconds more, since its decoder is
+ * compiled for it alone: see `ImageReader`.
+ */
 export async function decodeImageInNode(bytes: Uint8Array, options: NodeDecodeOptions = {}): Promise<Pixels> {
   const { source = 'image', decoder } = options;
   const format = recogniseImage(bytes, source);
   if (decoder === 'sharp') return decodeWithSharp(bytes, format, options);
   const ours = format === 'png' || format === 'pnm' || (format === 'jpeg' && readJpegComponents(bytes) !== 4);
-  if (ours || decoder === 'exact') return decodeImage(bytes, options);
-  if ((await importSharp()) === undefined) return decodeImage(bytes, options);
+  const jpeg = options.jpeg ?? (format === 'jpeg' ? await loadJpegDecoder() : undefined);
+  const exact = { ...options, ...(jpeg && { jpeg }) };
+  if (ours || decoder === 'exact') return decodeImage(bytes, exact);
+  if ((await importSharp()) === undefined) return decodeImage(bytes, exact);
   return decodeWithSharp(bytes, format, options);
+}
+
+/** Reads one image after another with one JPEG decoder, which is loaded at the first JPEG. */
+export class ImageReader {
+  #jpeg: Promise<JpegDecoder> | undefined;
+
+  /** @param source path, file: URL, or the encoded bytes. @throws as `readImageFile` and `decodeImageInNode`. */
+  async read(source: string | URL | Uint8Array, options: NodeDecodeOptions = {}): Promise<Pixels> {
+    const called = options.source ?? (source instanceof Uint8Array ? 'image' : String(source));
+    const bytes = source instanceof Uint8Array ? source : await readWholeFile(source, called, MAX_IMAGE_FILE_BYTES);
+    const named = { ...options, source: called };
+    if (named.jpeg !== undefined || imageFormat(bytes) !== 'jpeg') return decodeImageInNode(bytes, named);
+    this.#jpeg ??= loadJpegDecoder();
+    return decodeImageInNode(bytes, { ...named, jpeg: await this.#jpeg });
+  }
 }
 
 /**
