@@ -1,6 +1,6 @@
 // conv2d: CPU twin of shaders/conv2d.wgsl. The kernels here serve any shape and read the weights where they are; the fast
 // ones are in asm/direct.ts and asm/winograd.ts. Weights are [kernelHeight][kernelWidth][channels][outChannels].
-import { first, last, loadLanes, madd, storeLanes } from './vector';
+import { first, last, loadLanes, madd, storeLanes, sumRows } from './vector';
 
 /**
  * y = activation(bias + residual + sum over ky, kx, channel). One chain of madd per output, starting at bias + residual: the order
@@ -89,4 +89,79 @@ export function conv2dForward(
     }
   }
   if (flags && v128.any_true(bad)) store<u32>(flags + (<usize>layer << 2), 1);
+}
+
+/**
+ * dx[pixel, channel] = sum over taps and outChannel of dy * weight: outputs that read the pixel, whatever the stride. Four partial
+ * sums over outChannel, added pairwise. Threads split the pixels.
+ */
+export function conv2dInputGradient(
+  dy: usize, dyStride: u32, weight: usize, dx: usize, dxStride: u32, batch: u32, height: u32, width: u32, channels: u32,
+  outHeight: u32, outWidth: u32, outChannels: u32, kernelHeight: u32, kernelWidth: u32, strideY: u32, strideX: u32, padTop: u32, padLeft: u32,
+  thread: u32, threads: u32,
+): void {
+  const pixels = batch * height * width;
+  const end = last(pixels, thread, threads);
+  for (let pixel = first(pixels, thread, threads); pixel < end; pixel++) {
+    const ix = pixel % width + padLeft;
+    const line = pixel / width;
+    const iy = line % height + padTop;
+    const image = dy + ((<usize>(line / height) * outHeight * outWidth * dyStride) << 2);
+    const out = dx + ((<usize>pixel * dxStride) << 2);
+    for (let channel: u32 = 0; channel < channels; channel++) {
+      let sum = f32x4.splat(0);
+      for (let ky = iy % strideY; ky < kernelHeight && ky <= iy; ky += strideY) {
+        const oy = (iy - ky) / strideY;
+        if (oy >= outHeight) continue;
+        for (let kx = ix % strideX; kx < kernelWidth && kx <= ix; kx += strideX) {
+          const ox = (ix - kx) / strideX;
+          if (ox >= outWidth) continue;
+          const a = image + ((<usize>(oy * outWidth + ox) * dyStride) << 2);
+          const b = weight + ((<usize>((ky * kernelWidth + kx) * channels + channel) * outChannels) << 2);
+          let k: u32 = 0;
+          for (; k + 4 <= outChannels; k += 4) sum = madd(v128.load(a + (<usize>k << 2)), v128.load(b + (<usize>k << 2)), sum);
+          if (k < outChannels) sum = madd(loadLanes(a + (<usize>k << 2), outChannels - k), loadLanes(b + (<usize>k << 2), outChannels - k), sum);
+        }
+      }
+      store<f32>(out + (<usize>channel << 2), (f32x4.extract_lane(sum, 0) + f32x4.extract_lane(sum, 1)) + (f32x4.extract_lane(sum, 2) + f32x4.extract_lane(sum, 3)));
+    }
+  }
+}
+
+/** dweight[tap, channel, outChannel] = sum over output pixels of x * dy, in order of the pixels. Threads split taps and channels. */
+export function conv2dWeightGradient(
+  x: usize, xStride: u32, dy: usize, dyStride: u32, dweight: usize, batch: u32, height: u32, width: u32, channels: u32,
+  outHeight: u32, outWidth: u32, outChannels: u32, kernelHeight: u32, kernelWidth: u32, strideY: u32, strideX: u32, padTop: u32, padLeft: u32,
+  thread: u32, threads: u32,
+): void {
+  const items = kernelHeight * kernelWidth * channels;
+  const end = last(items, thread, threads);
+  for (let item = first(items, thread, threads); item < end; item++) {
+    const channel = item % channels;
+    const tap = item / channels;
+    const up = <i32>(tap / kernelWidth) - <i32>padTop, left = <i32>(tap % kernelWidth) - <i32>padLeft;
+    for (let co: u32 = 0; co < outChannels; co += 4) {
+      const count = min<u32>(4, outChannels - co);
+      let sum = f32x4.splat(0);
+      for (let line: u32 = 0; line < batch * outHeight; line++) {
+        const iy = <i32>((line % outHeight) * strideY) + up;
+        if (iy < 0 || iy >= <i32>height) continue;
+        const row = x + ((<usize>((line / outHeight) * height + iy) * width * xStride + channel) << 2);
+        let b = dy + ((<usize>line * outWidth * dyStride + co) << 2);
+        for (let ox: u32 = 0; ox < outWidth; ox++) {
+          const ix = <i32>(ox * strideX) + left;
+          if (ix >= 0 && ix < <i32>width) sum = madd(v128.load32_splat(row + ((<usize>ix * xStride) << 2)), loadLanes(b, count), sum);
+          b += <usize>dyStride << 2;
+        }
+      }
+      storeLanes(dweight + ((<usize>item * outChannels + co) << 2), sum, count);
+    }
+  }
+}
+
+/** dbias[outChannel] = sum of dy over all pixels (asm/vector.ts, `sumRows`). */
+export function conv2dBiasGradient(
+  dy: usize, dyStride: u32, dbias: usize, batch: u32, outHeight: u32, outWidth: u32, outChannels: u32, thread: u32, threads: u32,
+): void {
+  sumRows(thread, threads, dy, dyStride, batch * outHeight * outWidth, outChannels, dbias);
 }

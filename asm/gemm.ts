@@ -249,3 +249,94 @@ function copyPadded(to: usize, source: usize, count: u32): void {
     v128.store(to + at, n < count ? loadLanes(source + at, count - n) : f32x4.splat(0));
   }
 }
+
+// -- outer products: gradients of weights ---------------------------------------------------------------------------------
+//
+//   C[i, j] (+)= sum over k < depth of A[k][i] * B[k][j]
+//
+// One chain of madd per element, in order of k, added to C at the end. A tile takes consecutive floats of a row of A by splat loads and of
+// a row of B as vectors; both advance by one row per k, so nothing is packed or transposed. Rows beyond the last one repeat it.
+
+/** Rows [0, rows) x panels `from` up to `to` of `columns` columns. `narrow` holds 12 floats per k, for a last panel that is not full. */
+export function outer(
+  a: usize, aStep: usize, b: usize, bStep: usize, depth: u32, rows: u32, columns: u32, from: u32, to: u32, c: usize, cStep: usize, add: bool, narrow: usize,
+): void {
+  const wide = widePanels(columns);
+  for (let p = from; p < to; p++) {
+    const width: u32 = p < wide ? 12 : 8;
+    const column: u32 = p < wide ? p * 12 : wide * 12 + (p - wide) * 8;
+    const valid = min<u32>(width, columns - column);
+    let panel = b + (<usize>column << 2), step = bStep;
+    if (valid < width) {
+      for (let k: u32 = 0; k < depth; k++) copyPadded(narrow + <usize>k * 48, panel + <usize>k * bStep, valid);
+      panel = narrow;
+      step = 48;
+    }
+    if (width == 12) outer12(a, aStep, panel, step, depth, rows, c + (<usize>column << 2), cStep, valid, add);
+    else outer8(a, aStep, panel, step, depth, rows, c + (<usize>column << 2), cStep, valid, add);
+  }
+}
+
+/** Rows x one panel of 12 columns, of which `valid` are stored. */
+export function outer12(a: usize, aStep: usize, b: usize, bStep: usize, depth: u32, rows: u32, c: usize, cStep: usize, valid: u32, add: bool): void {
+  for (let i: u32 = 0; i < rows; i += 3) {
+    const left = rows - i;
+    let a0 = a + (<usize>i << 2), a1 = a0 + (<usize>min<u32>(left - 1, 1) << 2), a2 = a0 + (<usize>min<u32>(left - 1, 2) << 2), p = b;
+    let c00 = f32x4.splat(0), c01 = c00, c02 = c00, c10 = c00, c11 = c00, c12 = c00, c20 = c00, c21 = c00, c22 = c00;
+    for (let k = depth; k; k--) {
+      const b0 = v128.load(p), b1 = v128.load(p, 16), b2 = v128.load(p, 32);
+      const t0 = v128.load32_splat(a0);
+      c00 = madd(t0, b0, c00); c01 = madd(t0, b1, c01); c02 = madd(t0, b2, c02);
+      const t1 = v128.load32_splat(a1);
+      c10 = madd(t1, b0, c10); c11 = madd(t1, b1, c11); c12 = madd(t1, b2, c12);
+      const t2 = v128.load32_splat(a2);
+      c20 = madd(t2, b0, c20); c21 = madd(t2, b1, c21); c22 = madd(t2, b2, c22);
+      p += bStep; a0 += aStep; a1 += aStep; a2 += aStep;
+    }
+    const out = c + <usize>i * cStep;
+    put(out, c00, valid, add); put(out + 16, c01, valid - 4, add); put(out + 32, c02, valid - 8, add);
+    if (left > 1) {
+      const next = out + cStep;
+      put(next, c10, valid, add); put(next + 16, c11, valid - 4, add); put(next + 32, c12, valid - 8, add);
+    }
+    if (left > 2) {
+      const next = out + 2 * cStep;
+      put(next, c20, valid, add); put(next + 16, c21, valid - 4, add); put(next + 32, c22, valid - 8, add);
+    }
+  }
+}
+
+/** Rows x one panel of 8 columns, of which `valid` are stored. */
+export function outer8(a: usize, aStep: usize, b: usize, bStep: usize, depth: u32, rows: u32, c: usize, cStep: usize, valid: u32, add: bool): void {
+  for (let i: u32 = 0; i < rows; i += 4) {
+    const left = rows - i;
+    let a0 = a + (<usize>i << 2), a1 = a0 + (<usize>min<u32>(left - 1, 1) << 2), a2 = a0 + (<usize>min<u32>(left - 1, 2) << 2);
+    let a3 = a0 + (<usize>min<u32>(left - 1, 3) << 2), p = b;
+    let c00 = f32x4.splat(0), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00, c30 = c00, c31 = c00;
+    for (let k = depth; k; k--) {
+      const b0 = v128.load(p), b1 = v128.load(p, 16);
+      const t0 = v128.load32_splat(a0);
+      c00 = madd(t0, b0, c00); c01 = madd(t0, b1, c01);
+      const t1 = v128.load32_splat(a1);
+      c10 = madd(t1, b0, c10); c11 = madd(t1, b1, c11);
+      const t2 = v128.load32_splat(a2);
+      c20 = madd(t2, b0, c20); c21 = madd(t2, b1, c21);
+      const t3 = v128.load32_splat(a3);
+      c30 = madd(t3, b0, c30); c31 = madd(t3, b1, c31);
+      p += bStep; a0 += aStep; a1 += aStep; a2 += aStep; a3 += aStep;
+    }
+    let out = c + <usize>i * cStep;
+    put(out, c00, valid, add); put(out + 16, c01, valid - 4, add);
+    if (left > 1) { out += cStep; put(out, c10, valid, add); put(out + 16, c11, valid - 4, add); }
+    if (left > 2) { out += cStep; put(out, c20, valid, add); put(out + 16, c21, valid - 4, add); }
+    if (left > 3) { out += cStep; put(out, c30, valid, add); put(out + 16, c31, valid - 4, add); }
+  }
+}
+
+/** Stores `valid` lanes (more than four: four; none or fewer: nothing), or adds them to what is there. */
+// @ts-ignore: decorator
+@inline
+function put(to: usize, value: v128, valid: i32, add: bool): void {
+  if (valid >= 4) v128.store(to, add ? f32x4.add(v128.load(to), value) : value);
+  else if (valid > 0) storeLanes(to, add ? f32x4.add(loadLanes(to, valid), value) : value, valid);
+}

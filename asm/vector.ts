@@ -60,3 +60,58 @@ export function storeLanes(address: usize, value: v128, count: u32): void {
   }
   v128.store32_lane(address, value, 0);
 }
+
+/** Rows that `sumRows` adds up before it adds to the total: keeps the error of long sums near that of a tree. */
+const SUM_BLOCK: u32 = 128;
+
+/**
+ * sums[c] = sum over rows of values[r, c]: blocks of 128 rows in order, their sums in order. Threads split the columns, in groups of
+ * sixteen: a cache line.
+ */
+export function sumRows(thread: u32, threads: u32, values: usize, stride: u32, rows: u32, columns: u32, sums: usize): void {
+  const groups = (columns + 15) >> 4;
+  const end = last(groups, thread, threads);
+  const step = <usize>stride << 2;
+  for (let group = first(groups, thread, threads); group < end; group++) {
+    const column = group << 4;
+    const from = values + (<usize>column << 2), to = sums + (<usize>column << 2);
+    if (columns - column >= 16) {
+      let t0 = f32x4.splat(0), t1 = t0, t2 = t0, t3 = t0;
+      for (let start: u32 = 0; start < rows; start += SUM_BLOCK) {
+        let a = from + <usize>start * step;
+        let s0 = f32x4.splat(0), s1 = s0, s2 = s0, s3 = s0;
+        for (let r = min<u32>(SUM_BLOCK, rows - start); r; r--) {
+          s0 = f32x4.add(s0, v128.load(a));
+          s1 = f32x4.add(s1, v128.load(a, 16));
+          s2 = f32x4.add(s2, v128.load(a, 32));
+          s3 = f32x4.add(s3, v128.load(a, 48));
+          a += step;
+        }
+        t0 = f32x4.add(t0, s0);
+        t1 = f32x4.add(t1, s1);
+        t2 = f32x4.add(t2, s2);
+        t3 = f32x4.add(t3, s3);
+      }
+      v128.store(to, t0);
+      v128.store(to, t1, 16);
+      v128.store(to, t2, 32);
+      v128.store(to, t3, 48);
+      continue;
+    }
+    for (let c = column; c < columns; c += 4) {
+      const count = min<u32>(4, columns - c);
+      const at = <usize>(c - column) << 2;
+      let total = f32x4.splat(0);
+      for (let start: u32 = 0; start < rows; start += SUM_BLOCK) {
+        let a = from + at + <usize>start * step;
+        let sum = f32x4.splat(0);
+        for (let r = min<u32>(SUM_BLOCK, rows - start); r; r--) {
+          sum = f32x4.add(sum, loadLanes(a, count));
+          a += step;
+        }
+        total = f32x4.add(total, sum);
+      }
+      storeLanes(to + at, total, count);
+    }
+  }
+}
