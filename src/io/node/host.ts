@@ -30,7 +30,10 @@ export const nodeHost = {
 
   relaxedSimd(): boolean {
     // Node 20 has it behind a flag that may be set while running; later versions have it anyway and ignore or refuse the flag.
-    const module = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 19, 1, 17, 0, 65, 0, 253, 17, 65, 0, 253, 17, 65, 0, 253, 17, 253, 133, 2, 11]);
+    const module = new Uint8Array([
+      0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 19, 1, 17, 0, 65, 0, 253, 17, 65, 0, 253, 17,
+      65, 0, 253, 17, 253, 133, 2, 11,
+    ]);
     if (!WebAssembly.validate(module)) setFlagsFromString('--experimental-wasm-relaxed-simd');
     return WebAssembly.validate(module);
   },
@@ -40,7 +43,11 @@ export const nodeHost = {
     try {
       bytes = new Uint8Array(await readFile(asset(file)));
     } catch (cause) {
-      throw new FaceNetError('internal', `${file}: part of this package, got no readable file. Install the package again, or run node build.mjs.`, { cause });
+      throw new FaceNetError(
+        'internal',
+        `${file}: part of this package, got no readable file. Install the package again, or run node build.mjs.`,
+        { cause },
+      );
     }
     return WebAssembly.compile(bytes);
   },
@@ -49,7 +56,9 @@ export const nodeHost = {
     const worker = new Worker(asset('thread.js'));
     // A waiting thread must not keep a program alive that forgot dispose().
     worker.unref();
-    const ready = new Promise<void>((resolve) => { worker.once('message', () => resolve()); });
+    const ready = new Promise<void>((resolve) => {
+      worker.once('message', () => resolve());
+    });
     const failed = new Promise<Error>((resolve) => {
       worker.once('error', resolve);
       worker.once('exit', (code) => resolve(new Error(`a worker ended with code ${code}`)));
@@ -74,9 +83,13 @@ export const nodeHost = {
     }
     const kept: { gpu: GPU | undefined } = { gpu: dawn.create([]) };
     return {
-      get gpu() { return kept.gpu as GPU; },
+      get gpu() {
+        return kept.gpu as GPU;
+      },
       // Node can end only when nobody refers to Dawn any more.
-      release: () => { kept.gpu = undefined; },
+      release: () => {
+        kept.gpu = undefined;
+      },
     };
   },
 
@@ -84,17 +97,27 @@ export const nodeHost = {
     if (typeof source === 'string' || source instanceof URL) return readImageFile(source);
     if (source instanceof Uint8Array) return decodeImageInNode(source);
     if (source instanceof ArrayBuffer) return decodeImageInNode(new Uint8Array(source));
-    if (typeof Blob !== 'undefined' && source instanceof Blob) return decodeImageInNode(new Uint8Array(await source.arrayBuffer()));
-    throw new FaceNetError('input', `image: must be pixels, bytes, a Blob, a path or a file URL, got ${source === null ? 'null' : typeof source}.`);
+    if (typeof Blob !== 'undefined' && source instanceof Blob)
+      return decodeImageInNode(new Uint8Array(await source.arrayBuffer()));
+    throw new FaceNetError(
+      'input',
+      `image: must be pixels, bytes, a Blob, a path or a file URL, got ${source === null ? 'null' : typeof source}.`,
+    );
   },
 
   /** A packaged name ('dlib-resnet'), a path, or a file URL. */
   async readModel(source: string | URL): Promise<{ bytes: Uint8Array; name: string }> {
     const text = String(source);
-    const packaged = typeof source === 'string' && /^[\w.-]+$/.test(source) && !existsSync(source) ? asset(`models/${source}.safetensors`) : undefined;
+    const packaged =
+      typeof source === 'string' && /^[\w.-]+$/.test(source) && !existsSync(source)
+        ? asset(`models/${source}.safetensors`)
+        : undefined;
     const name = text.replace(/^.*[\\/]/, '').replace(/\.safetensors$/, '');
     if (packaged && !existsSync(fileURLToPath(packaged))) {
-      throw new FaceNetError('model', `create: model must be a packaged name, a file or bytes, got ${JSON.stringify(text)}, which is neither. Packaged: dlib-resnet.`);
+      throw new FaceNetError(
+        'model',
+        `create: model must be a packaged name, a file or bytes, got ${JSON.stringify(text)}, which is neither. Packaged: dlib-resnet.`,
+      );
     }
     return { bytes: await readWholeFile(packaged ?? source, text, MAX_MODEL_BYTES), name };
   },

@@ -1,0 +1,579 @@
+import { findAdapter, hasRelaxedSimd, hasSimd, openBackend, type Opened } from './backends/open.ts';
+import type { BackendHost } from './backends/host.ts';
+import { FaceNetError } from './errors.ts';
+import { squaredDistance } from './faces/distance.ts';
+import { Embedder, pack } from './faces/embedder.ts';
+import { checkPixels, type Pixels, place, type Placed, type Preprocessing } from './faces/preprocessing.ts';
+import { cost, layers } from './graph/accounting.ts';
+import { Graph } from './graph/graph.ts';
+import { BATCH } from './graph/shape.ts';
+import {
+  formatMetadata, matchTensors, type ModelFile, type ModelMetadata, readModelFile, type StoredOperatingPoint, weightsOf,
+} from './io/model-file.ts';
+import { type Tensor, writeSafetensors } from './io/safetensors.ts';
+import { sha256 } from './io/sha256.ts';
+import { initialise, parametersOf } from './networks/initialise.ts';
+import type { Network, NetworkName, Variant } from './networks/network.ts';
+import { networks } from './networks/networks.ts';
+import { Store } from './plan/store.ts';
+
+export type { Pixels } from './faces/preprocessing.ts';
+export type { NetworkName } from './networks/network.ts';
+
+/** Anything an image can come from. In Node a string is a file path, in browsers a URL. */
+export type ImageSource = Pixels | ArrayBuffer | Uint8Array | Blob | ImageBitmap | string | URL;
+
+/** A face: an image already cropped to the model's template, or a photo with landmarks (pixels: two eyes, or eyes, nose, mouth corners, or 68). */
+export type Face = ImageSource | { readonly image: ImageSource; readonly landmarks: readonly (readonly [x: number, y: number])[] };
+
+/** `count` unit vectors, row-major: data.length = count * dimensions. `fingerprint` names model and preprocessing; mixing two throws. */
+export interface Embeddings {
+  readonly data: Float32Array;
+  readonly count: number;
+  readonly dimensions: number;
+  readonly fingerprint: string;
+  /** Input index of each row. */
+  readonly indices: Uint32Array;
+  /** Inputs left out by `onError: 'skip'`. */
+  readonly skipped: readonly { readonly index: number; readonly error: FaceNetError }[];
+}
+
+/** Work done so far: bytes while downloading, items otherwise. Phases come in this order; `total` may be unknown. */
+export interface Progress {
+  readonly phase: 'download' | 'verify' | 'compile' | 'tune' | 'decode' | 'run';
+  readonly done: number;
+  readonly total?: number;
+  readonly item?: string;
+}
+
+/** Every long call takes these two. An abort rejects with code 'aborted' and leaves the object usable. */
+export interface Watch {
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+export interface CreateOptions extends Watch {
+  /** A model name from the packaged list, a path or URL, bytes, or an untrained network with a seed. Never a hidden download. */
+  readonly model: string | URL | ArrayBuffer | Uint8Array | { readonly network: NetworkName; readonly seed: number; readonly variant?: Variant; readonly dimensions?: number };
+  /** 'auto' (default) takes WebGPU if a hardware adapter works, else wasm; `.backend` and `.why` say which and why. */
+  readonly backend?: 'auto' | 'webgpu' | 'wasm';
+  /** A device of the caller: shared, never destroyed or replaced by us. */
+  readonly device?: GPUDevice;
+  /** Where adapters come from otherwise; default: the runtime's own. */
+  readonly gpu?: GPU;
+  /** Threads of the wasm backend; default: the processors, at most 8. */
+  readonly threads?: number;
+  /** False: only the wasm build whose bits are the same on every machine, without fused multiply-add. */
+  readonly relaxed?: boolean;
+  /** Faces computed together; default 8 on processors, 32 on a GPU. Halved by itself where memory is short. */
+  readonly batchSize?: number;
+  /** Mean of the image's and its mirror's embedding, renormalised: about one point of accuracy for twice the time. */
+  readonly mirror?: boolean;
+}
+
+/** Where an accept/reject line lies: a threshold on squared L2, and the false accept rate it had on the pairs it was fitted on. */
+export type OperatingPoint = StoredOperatingPoint;
+
+/** Decide by threshold (squared L2, 0..4) or by false accept rate; default: the model's own operating point nearest FAR 1e-3. */
+export type Decide = { readonly threshold?: number; readonly far?: never } | { readonly far: number; readonly threshold?: never };
+
+/** No percentage: a distance, the line it was compared with, and what that line costs. */
+export interface Verification {
+  readonly same: boolean;
+  /** Squared L2, 0..4. */
+  readonly distance: number;
+  readonly point: OperatingPoint;
+}
+
+/** What a model is: for people who choose one, and for programs that must know what it wants. */
+export interface ModelCard {
+  readonly name: string;
+  readonly network: NetworkName;
+  readonly dimensions: number;
+  readonly parameters: number;
+  /** Of one image. */
+  readonly multiplyAdds: number;
+  readonly input: {
+    readonly width: number;
+    readonly height: number;
+    readonly colour: 'rgb' | 'bgr';
+    readonly template: { readonly name: string; readonly points: readonly (readonly [number, number])[] };
+  };
+  readonly points: readonly OperatingPoint[];
+  readonly licence: string;
+  readonly trainedOn: string;
+  readonly sha256: string;
+}
+
+/** Milliseconds, multiply-adds and bytes per kernel of one batch. */
+export interface Profile {
+  readonly milliseconds: number;
+  /** 2 x multiply-adds / time. */
+  readonly gflops: number;
+  readonly layers: readonly { readonly name: string; readonly operator: string; readonly milliseconds: number; readonly multiplyAdds: number; readonly bytes: number }[];
+  readonly timing: 'timestamp' | 'wall';
+}
+
+/** What this machine can do. */
+export interface Capabilities {
+  readonly webgpu: { readonly available: boolean; readonly why: string; readonly adapter?: string; readonly software?: boolean; readonly f16?: boolean; readonly timestamps?: boolean };
+  readonly wasm: { readonly simd: boolean; readonly relaxedSimd: boolean; readonly threads: number; readonly why: string };
+}
+
+export interface EmbedOptions extends Watch {
+  /** 'throw' (default): the first unreadable input rejects, with its index. 'skip': it is left out and listed. */
+  readonly onError?: 'throw' | 'skip';
+}
+
+/** What this class needs from the place it runs in. */
+export interface Host extends BackendHost {
+  /** Pixels of an image, upright. @throws 'image' or 'input'. */
+  readImage(source: Exclude<ImageSource, Pixels>): Promise<Pixels>;
+  /** Bytes of a model by packaged name, path or URL, and what to call it. @throws 'model'. */
+  readModel(source: string | URL, watch: Watch): Promise<{ bytes: Uint8Array; name: string }>;
+}
+
+/** Most calls that may wait on one object. */
+const QUEUE_LIMIT = 1024;
+const DEFAULT_FAR = 1e-3;
+
+interface Parts {
+  readonly opened: Opened;
+  readonly store: Store;
+  readonly embedder: Embedder;
+  readonly mirrored: boolean;
+  readonly card: ModelCard;
+  readonly metadata: ModelMetadata;
+  readonly fingerprint: string;
+  readonly parameters: readonly string[];
+}
+
+/**
+ * FaceNet on one device: embeds, verifies, aligns. The entries for Node and for browsers add `create` and `probe`.
+ *
+ * Calls may overlap; they run in the order in which they were made.
+ */
+export class FaceNet {
+  readonly backend: 'webgpu' | 'wasm';
+  /** Which device computes, and why it was taken. */
+  readonly why: string;
+  readonly model: ModelCard;
+  /** Length of an embedding. */
+  readonly dimensions: number;
+
+  readonly #host: Host;
+  readonly #parts: Parts;
+  #queue: Promise<unknown> = Promise.resolve();
+  #waiting = 0;
+  #disposed: Promise<void> | undefined;
+
+  /** Use `create`. */
+  constructor(host: Host, parts: unknown) {
+    this.#host = host;
+    this.#parts = parts as Parts;
+    this.backend = this.#parts.opened.backend.name;
+    this.why = this.#parts.opened.why;
+    this.model = this.#parts.card;
+    this.dimensions = this.#parts.card.dimensions;
+    // `await using` works where the runtime has the symbol; nothing is patched where it has not.
+    if (Symbol.asyncDispose) Object.defineProperty(this, Symbol.asyncDispose, { value: () => this.dispose() });
+  }
+
+  /** The crop the model will see: aligned to its template and resized, as RGB bytes. @throws 'image', 'input'. */
+  async align(face: Face): Promise<Pixels> {
+    const placed = await this.#place(face);
+    return this.#enqueue('align', undefined, () => this.#parts.embedder.crop(placed));
+  }
+
+  /**
+   * One embedding per face, in order. A single Face (a string and a Uint8Array are faces, not iterables) gives count 1.
+   * Splits into device batches itself. @throws what reading the image throws, with the input's index; 'aborted'.
+   */
+  async embed(faces: Face | Iterable<Face> | AsyncIterable<Face>, options: EmbedOptions = {}): Promise<Embeddings> {
+    const parts: Embeddings[] = [];
+    for await (const part of this.embedStream(isSingle(faces) ? [faces] : faces, options)) parts.push(part);
+    return join(parts, this.dimensions, this.#parts.fingerprint);
+  }
+
+  /** The same as a stream of batches: the next batch is read and decoded while one is computed. */
+  async *embedStream(faces: Iterable<Face> | AsyncIterable<Face>, options: EmbedOptions = {}): AsyncGenerator<Embeddings> {
+    const { signal, onProgress, onError = 'throw' } = options;
+    const { embedder, mirrored, fingerprint } = this.#parts;
+    const source = Symbol.asyncIterator in faces ? faces[Symbol.asyncIterator]() : faces[Symbol.iterator]();
+    const perBatch = Math.max(1, mirrored ? Math.floor(embedder.batchSize / 2) : embedder.batchSize);
+    let index = 0;
+    let done = 0;
+    const gather = async () => {
+      const placed: Placed[] = [];
+      const indices: number[] = [];
+      const skipped: { index: number; error: FaceNetError }[] = [];
+      let ended = false;
+      while (placed.length < perBatch) {
+        this.#check('embed', signal);
+        const next = await source.next();
+        if (next.done) {
+          ended = true;
+          break;
+        }
+        const at = index++;
+        try {
+          placed.push(await this.#place(next.value, at));
+          indices.push(at);
+        } catch (cause) {
+          const error = withIndex(cause, at);
+          if (onError !== 'skip') throw error;
+          skipped.push({ index: at, error });
+        }
+        onProgress?.({ phase: 'decode', done: index });
+      }
+      return { placed, indices, skipped, ended };
+    };
+    let coming = gather();
+    try {
+      while (true) {
+        const { placed, indices, skipped, ended } = await coming;
+        const computed = placed.length > 0 ? this.#enqueue('embed', signal, () => this.#compute(placed)) : Promise.resolve(new Float32Array());
+        if (!ended) coming = gather();
+        coming.catch(() => {});
+        const data = await computed;
+        done += placed.length;
+        onProgress?.({ phase: 'run', done });
+        if (placed.length + skipped.length > 0) {
+          yield { data, count: placed.length, dimensions: this.dimensions, fingerprint, indices: Uint32Array.from(indices), skipped };
+        }
+        if (ended) return;
+      }
+    } finally {
+      await coming.catch(() => {});
+      await source.return?.(undefined);
+    }
+  }
+
+  /**
+   * Whether two faces are one person: squared distance against a threshold.
+   * @throws 'not-calibrated' without a threshold on a model without operating point, or with a FAR it has no point for; 'mismatch' for another model's embeddings.
+   */
+  async verify(a: Face | Embeddings, b: Face | Embeddings, options: Decide & Watch = {}): Promise<Verification> {
+    const point = this.operatingPoint(options);
+    const vector = async (face: Face | Embeddings, name: string) => {
+      const embeddings = isEmbeddings(face) ? face : await this.embed(face, options);
+      if (embeddings.fingerprint !== this.#parts.fingerprint) {
+        throw new FaceNetError('mismatch', `verify: ${name} must be embedded by ${this.#parts.fingerprint}, got ${embeddings.fingerprint}. Embed it again.`);
+      }
+      if (embeddings.count !== 1 || embeddings.data.length !== this.dimensions) {
+        throw new FaceNetError('input', `verify: ${name} must be one embedding of ${this.dimensions} numbers, got ${embeddings.count} of ${embeddings.dimensions}.`);
+      }
+      return embeddings.data;
+    };
+    const distance = squaredDistance(await vector(a, 'a'), await vector(b, 'b'));
+    return { same: distance <= point.threshold, distance, point };
+  }
+
+  /** The line that `verify` uses for these options. @throws 'not-calibrated', 'input'. */
+  operatingPoint({ threshold, far }: Decide = {}): OperatingPoint {
+    if (threshold !== undefined) {
+      if (!(threshold >= 0 && threshold <= 4)) throw new FaceNetError('input', `verify: threshold must be a squared distance from 0 to 4, got ${threshold}.`);
+      return { threshold, far: Number.NaN, farInterval: [0, 1], val: Number.NaN, pairs: 0, source: 'given by the caller' };
+    }
+    if (far !== undefined && !(far > 0 && far < 1)) throw new FaceNetError('input', `verify: far must lie between 0 and 1, got ${far}.`);
+    const { points } = this.model;
+    if (points.length === 0) {
+      throw new FaceNetError('not-calibrated', `verify: ${this.model.name} must have an operating point, got none. Give a threshold, or fit one with calibrate().`);
+    }
+    const wanted = far ?? DEFAULT_FAR;
+    const nearest = points.reduce((best, point) => (gap(point.far, wanted) < gap(best.far, wanted) ? point : best));
+    // Within a factor of two the point is the one that was asked for.
+    if (far !== undefined && gap(nearest.far, far) > Math.log(2)) {
+      throw new FaceNetError('not-calibrated', `verify: ${this.model.name} has points at FAR ${points.map((point) => point.far).join(', ')}, got ${far}. Choose one of these, or fit one with calibrate().`);
+    }
+    return nearest;
+  }
+
+  /** Names model and preprocessing: embeddings of equal fingerprints may be compared. */
+  get fingerprint(): string {
+    return this.#parts.fingerprint;
+  }
+
+  /** Time per kernel of one batch, from the device's clock where it has one; medians over `runs`. */
+  async profile({ batch, runs = 5, signal }: { batch?: number; runs?: number } & Watch = {}): Promise<Profile> {
+    const { plan } = this.#parts.embedder;
+    return this.#enqueue('profile', signal, async () => {
+      await plan.profile(batch);
+      const measured: Awaited<ReturnType<typeof plan.profile>>[] = [];
+      for (let run = 0; run < runs; run++) measured.push(await plan.profile(batch));
+      const { steps, timing } = measured[0] as (typeof measured)[number];
+      const profiled = steps.map((step, index) => {
+        const times = measured.map(({ milliseconds }) => milliseconds[index] as number).sort((x, y) => x - y);
+        const bytes = Object.values(step.tensors).reduce((sum, tensor) => sum + (tensor ? tensor.elements * (tensor.dtype === 'u8' ? 1 : 4) : 0), 0);
+        return { name: step.label, operator: `${step.operator}.${step.kernel}`, milliseconds: times[times.length >> 1] as number, multiplyAdds: step.multiplyAdds, bytes };
+      });
+      const milliseconds = profiled.reduce((sum, layer) => sum + layer.milliseconds, 0);
+      const multiplyAdds = profiled.reduce((sum, layer) => sum + layer.multiplyAdds, 0);
+      return { milliseconds, gflops: (2 * multiplyAdds) / (milliseconds * 1e6), layers: profiled, timing };
+    });
+  }
+
+  /** The weights with metadata, as safetensors (F32). */
+  async save(): Promise<Uint8Array> {
+    const { store, parameters, metadata } = this.#parts;
+    return this.#enqueue('save', undefined, async () => {
+      const tensors = new Map<string, Tensor>();
+      for (const [name, data] of await store.read(parameters)) tensors.set(name, { dtype: 'F32', shape: [...store.shape(name)], data });
+      return writeSafetensors(tensors, formatMetadata(metadata));
+    });
+  }
+
+  /** What the backend holds; equal before and after means nothing leaked. */
+  counters(): ReturnType<Opened['backend']['counters']> {
+    return this.#parts.opened.backend.counters();
+  }
+
+  /** Frees every buffer; a device that was passed in stays alive. Twice is allowed; other calls then throw 'disposed'. */
+  dispose(): Promise<void> {
+    this.#disposed ??= this.#queue.catch(() => {}).then(async () => {
+      await this.#parts.embedder.dispose();
+      this.#parts.store.dispose();
+      await this.#parts.opened.backend.dispose();
+    });
+    return this.#disposed;
+  }
+
+  async #compute(placed: readonly Placed[]): Promise<Float32Array> {
+    const { embedder, mirrored } = this.#parts;
+    if (!mirrored) return embedder.embed(pack(placed, embedder.preprocessing));
+    const both = [...placed, ...placed.map(mirror)];
+    // Room for one face only: two runs.
+    const data = both.length <= embedder.batchSize
+      ? await embedder.embed(pack(both, embedder.preprocessing))
+      : concatenate([await embedder.embed(pack(both.slice(0, 1), embedder.preprocessing)), await embedder.embed(pack(both.slice(1), embedder.preprocessing))]);
+    return meanOfHalves(data, this.dimensions);
+  }
+
+  async #place(face: Face, index?: number): Promise<Placed> {
+    const [image, landmarks] = isPhoto(face) ? [face.image, face.landmarks] : [face, undefined];
+    const pixels = isPixels(image) ? image : await this.#host.readImage(image);
+    checkPixels(pixels, index === undefined ? 'image' : `faces[${index}]`, index);
+    return place(pixels, landmarks, this.#parts.embedder.preprocessing);
+  }
+
+  #check(method: string, signal: AbortSignal | undefined): void {
+    if (this.#disposed) throw new FaceNetError('disposed', `${method}: this FaceNetGPU was disposed.`);
+    if (signal?.aborted) throw new FaceNetError('aborted', `${method}: the call was aborted.`, { cause: signal.reason });
+  }
+
+  async #enqueue<T>(method: string, signal: AbortSignal | undefined, task: () => Promise<T>): Promise<T> {
+    this.#check(method, signal);
+    if (this.#waiting >= QUEUE_LIMIT) {
+      throw new FaceNetError('queue-full', `${method}: at most ${QUEUE_LIMIT} calls may wait, got one more. Await earlier calls first.`);
+    }
+    this.#waiting++;
+    const run = this.#queue.catch(() => {}).then(() => {
+      if (signal?.aborted) throw new FaceNetError('aborted', `${method}: the call was aborted.`, { cause: signal.reason });
+      return task();
+    });
+    this.#queue = run;
+    try {
+      return await run;
+    } finally {
+      this.#waiting--;
+    }
+  }
+}
+
+/** Loads a model onto the backend asked for; what the entries' `create` calls. */
+export async function load(host: Host, options: CreateOptions): Promise<Parts> {
+  const { model, signal, onProgress, mirror: mirrored = false } = options;
+  const check = () => {
+    if (signal?.aborted) throw new FaceNetError('aborted', 'create: the call was aborted.', { cause: signal.reason });
+  };
+  if (model === undefined || model === null) throw new FaceNetError('input', 'create: model must be a name, path, URL, bytes or { network, seed }, got nothing.');
+  check();
+  const { file, name, digest } = await openModel(host, model, options);
+  onProgress?.({ phase: 'verify', done: 1, total: 1 });
+  const network = networkOf(file.metadata, name);
+  const build = { ...file.metadata.variant, dimensions: file.metadata.dimensions } as Variant;
+  const preprocessing = preprocessingOf(file.metadata, name);
+  const expected = parametersOf(network, build, { width: preprocessing.width, height: preprocessing.height });
+  matchTensors(expected, file.tensors, { source: name });
+  check();
+  const opened = await openBackend(host, options);
+  const store = new Store(opened.backend);
+  try {
+    for (const { name: parameter, shape } of expected) store.set(parameter, weightsOf(file, parameter), shape);
+    check();
+    const hardware = opened.backend.name === 'webgpu' && !opened.why.includes('(software)');
+    const embedder = await fittingEmbedder(network, build, preprocessing, opened, store, options.batchSize ?? (hardware ? 32 : 8));
+    await warmUp(embedder, preprocessing);
+    onProgress?.({ phase: 'compile', done: 1, total: 1 });
+    check();
+    return {
+      opened, store, embedder, mirrored, metadata: file.metadata, parameters: expected.map((parameter) => parameter.name),
+      card: cardOf(file.metadata, name, network, build, preprocessing, digest), fingerprint: `${name}/${digest.slice(0, 16)}${mirrored ? '/mirror' : ''}`,
+    };
+  } catch (error) {
+    store.dispose();
+    await opened.backend.dispose();
+    throw error;
+  }
+}
+
+/** What this machine can do, without loading a model. Never throws. */
+export async function probe(host: Host): Promise<Capabilities> {
+  const found = await findAdapter(host);
+  const webgpu = typeof found === 'string'
+    ? { available: false, why: found }
+    : {
+        available: true, why: found.software ? 'the only adapter computes in software; wasm is faster' : 'a hardware adapter is there', adapter: found.name,
+        software: found.software, f16: found.adapter.features.has('shader-f16'), timestamps: found.adapter.features.has('timestamp-query'),
+      };
+  if (typeof found !== 'string') found.release();
+  const single = host.singleThreadReason;
+  host.relaxedSimd();
+  return {
+    webgpu,
+    wasm: { simd: hasSimd(), relaxedSimd: hasRelaxedSimd(), threads: single === undefined ? host.cores : 1, why: single ?? 'shared memory and workers are there' },
+  };
+}
+
+async function openModel(host: Host, model: CreateOptions['model'], watch: Watch): Promise<{ file: ModelFile; name: string; digest: string }> {
+  if (typeof model === 'object' && 'network' in model) return untrained(model);
+  const { bytes, name } = model instanceof ArrayBuffer || model instanceof Uint8Array
+    ? { bytes: new Uint8Array(model), name: 'model' }
+    : await host.readModel(model, watch);
+  const file = readModelFile(bytes, name);
+  return { file, name: name === 'model' ? file.metadata.network : name, digest: await sha256(bytes) };
+}
+
+/** A network with seeded random weights: no operating point, and a fingerprint of its seed. */
+async function untrained({ network: networkName, seed, variant = {}, dimensions }: Extract<CreateOptions['model'], { network: NetworkName }>): Promise<{ file: ModelFile; name: string; digest: string }> {
+  const network = networkOf({ network: networkName }, 'create');
+  const full: Variant = { ...variant, dimensions: dimensions ?? variant.dimensions ?? network.dimensions };
+  const parameters = parametersOf(network, full);
+  const values = initialise(parameters, seed);
+  const tensors = new Map<string, Tensor>(parameters.map(({ name, shape }) => [name, { dtype: 'F32', shape: [...shape], data: values.get(name) as Float32Array }]));
+  const { width, height } = network.input;
+  const [red, green, blue] = network.pixels.shift.map((shift) => -shift / network.pixels.scale) as [number, number, number];
+  const { dimensions: size, ...rest } = full;
+  const metadata: ModelMetadata = {
+    network: network.name, variant: rest as Record<string, string | number | boolean>, dimensions: size as number, input: { width, height, colour: 'rgb' },
+    pixels: { scale: network.pixels.scale, mean: [red, green, blue] }, template: arcfaceTemplate(width, height), operatingPoints: [],
+    licence: 'MIT', trainedOn: 'nothing: random weights', source: `seed ${seed}`, sourceSha256: '0'.repeat(64), library: 'facenet-gpu',
+  };
+  const identity = new TextEncoder().encode(JSON.stringify([network.name, seed, full]));
+  return { file: { metadata, tensors, quantization: new Map() }, name: `${network.name} (untrained, seed ${seed})`, digest: await sha256(identity) };
+}
+
+/** InsightFace's five points, for a crop of any size. */
+function arcfaceTemplate(width: number, height: number): ModelMetadata['template'] {
+  const points = [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]];
+  return { name: 'arcface', points: points.map(([x, y]) => [((x as number) * width) / 112, ((y as number) * height) / 112] as const) };
+}
+
+function networkOf(metadata: Pick<ModelMetadata, 'network'>, source: string): Network {
+  if (!Object.hasOwn(networks, metadata.network)) {
+    throw new FaceNetError('model', `${source}: network must be one of ${Object.keys(networks).join(', ')}, got ${metadata.network}.`);
+  }
+  return networks[metadata.network as NetworkName];
+}
+
+function preprocessingOf({ input, pixels, template }: ModelMetadata, source: string): Preprocessing {
+  if ('standardisation' in pixels) {
+    throw new FaceNetError('model', `${source}: pixels must be scaled by fixed numbers, got per-image standardisation. Use weights with fixed standardisation.`);
+  }
+  const { scale, mean } = pixels;
+  return {
+    ...input, scale: [scale, scale, scale], shift: mean.map((value) => -value * scale) as unknown as Preprocessing['shift'],
+    template: { ...template, width: input.width, height: input.height },
+  };
+}
+
+/** Halves the batch until it fits into memory. */
+async function fittingEmbedder(network: Network, build: Variant, preprocessing: Preprocessing, opened: Opened, store: Store, batchSize: number): Promise<Embedder> {
+  for (let size = batchSize; ; size = Math.floor(size / 2)) {
+    try {
+      return await Embedder.create(network, build, preprocessing, opened.backend, store, size);
+    } catch (error) {
+      if (!(error instanceof FaceNetError && error.code === 'memory' && size > 1)) throw error;
+    }
+  }
+}
+
+/** Drivers compile at first launch: one run on a grey picture makes the first call as fast as the others. */
+async function warmUp(embedder: Embedder, preprocessing: Preprocessing): Promise<void> {
+  const { width, height } = preprocessing;
+  const grey = { data: new Uint8Array(width * height * 3).fill(128), width, height };
+  await embedder.embed(pack([place(grey, undefined, preprocessing)], preprocessing));
+}
+
+function cardOf(metadata: ModelMetadata, name: string, network: Network, build: Variant, preprocessing: Preprocessing, digest: string): ModelCard {
+  const graph = new Graph();
+  network.build(graph.input('x', [BATCH, preprocessing.height, preprocessing.width, 3]), { ...build, mode: 'inference' });
+  const { parameters, multiplyAdds } = cost(layers(graph));
+  return {
+    name, network: network.name, dimensions: metadata.dimensions, parameters, multiplyAdds, input: { ...metadata.input, template: metadata.template },
+    points: metadata.operatingPoints, licence: metadata.licence, trainedOn: metadata.trainedOn, sha256: digest,
+  };
+}
+
+const gap = (a: number, b: number): number => Math.abs(Math.log(a) - Math.log(b));
+
+const isPixels = (image: ImageSource): image is Pixels =>
+  typeof image === 'object' && image !== null && 'data' in image && 'width' in image && !ArrayBuffer.isView(image);
+
+const isPhoto = (face: Face): face is Exclude<Face, ImageSource> => typeof face === 'object' && face !== null && 'landmarks' in face;
+
+const isEmbeddings = (face: Face | Embeddings): face is Embeddings => typeof face === 'object' && face !== null && 'fingerprint' in face;
+
+function isSingle(faces: Face | Iterable<Face> | AsyncIterable<Face>): faces is Face {
+  if (typeof faces === 'string' || ArrayBuffer.isView(faces)) return true;
+  if (typeof faces !== 'object' || faces === null) {
+    throw new FaceNetError('input', `embed: faces must be a face or an iterable of faces, got ${String(faces)}.`);
+  }
+  return !(Symbol.iterator in faces || Symbol.asyncIterator in faces);
+}
+
+function withIndex(cause: unknown, index: number): FaceNetError {
+  if (cause instanceof FaceNetError) return cause.index === index ? cause : new FaceNetError(cause.code, cause.message, { cause, index });
+  return new FaceNetError('internal', `faces[${index}]: ${(cause as Error)?.message ?? cause}`, { cause, index });
+}
+
+function mirror({ pixels, alignment }: Placed): Placed {
+  const { inverse: [a, b, tx, c, d, ty], width } = alignment;
+  return { pixels, alignment: { ...alignment, inverse: [-a, b, a * (width - 1) + tx, -c, d, c * (width - 1) + ty] } };
+}
+
+/** Row i becomes the unit vector along row i + row (i + half): the mean of a face and its mirror. */
+function meanOfHalves(data: Float32Array, dimensions: number): Float32Array {
+  const half = data.length / 2;
+  const result = new Float32Array(half);
+  for (let start = 0; start < half; start += dimensions) {
+    let square = 0;
+    for (let i = start; i < start + dimensions; i++) {
+      const sum = (data[i] as number) + (data[i + half] as number);
+      result[i] = sum;
+      square += sum * sum;
+    }
+    const scale = 1 / Math.sqrt(Math.max(square, 1e-20));
+    for (let i = start; i < start + dimensions; i++) result[i] = (result[i] as number) * scale;
+  }
+  return result;
+}
+
+function concatenate(parts: readonly Float32Array[]): Float32Array {
+  const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}
+
+function join(parts: readonly Embeddings[], dimensions: number, fingerprint: string): Embeddings {
+  const only = parts[0];
+  if (parts.length === 1 && only) return only;
+  return {
+    data: concatenate(parts.map((part) => part.data)), count: parts.reduce((sum, part) => sum + part.count, 0), dimensions, fingerprint,
+    indices: Uint32Array.from(parts.flatMap((part) => [...part.indices])), skipped: parts.flatMap((part) => part.skipped),
+  };
+}
