@@ -1,0 +1,365 @@
+import { FaceNetError } from '../../errors.ts';
+import { checkUnitVectors, distancesToRow, type VectorSet } from '../distance.ts';
+import { bootstrapRates, type BootstrapOptions, type IdentifiedPairs, identifiedPairs, widerFarInterval } from './bootstrap.ts';
+import { allowedFalseAccepts, countBelow, countUpTo, crossing, type CurvePoint, needDifferent, needSame, type RatesAtFar, ratesAtFar } from './rates.ts';
+import type { Interval } from './statistics.ts';
+
+/**
+ * Gives squared distances of rows first .. last - 1 to all rows, row by row: (last - first) x count values. May come from a device; only
+ * those right of the diagonal are read. It is asked for every block twice and must give the same values both times.
+ */
+export type DistanceRows = (first: number, last: number) => ArrayLike<number> | Promise<ArrayLike<number>>;
+
+export interface AllPairsOptions extends BootstrapOptions {
+  /** Target false accept rates; 1e-1 .. 1e-6 by default. */
+  readonly fars?: readonly number[];
+  /** Where distances come from; float64 differences on the host by default. */
+  readonly rows?: DistanceRows;
+  /** No bootstrap intervals. */
+  readonly intervals?: boolean;
+  readonly signal?: AbortSignal;
+  /** Rows done of all rows of both passes. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+export interface AllPairsEvaluation {
+  readonly samePairs: number;
+  readonly differentPairs: number;
+  readonly valAtFar: (RatesAtFar & { readonly valInterval: Interval | null; readonly farInterval: Interval | null })[];
+  readonly areaUnderRoc: number;
+  readonly equalErrorRate: number;
+  /** Exact points of the ROC at up to some hundred thresholds. */
+  readonly roc: CurvePoint[];
+  /** Counts per bin of distance for a histogram: bin i holds distances in (i / binsPerUnit, (i + 1) / binsPerUnit]; 0 is in bin 0. */
+  readonly histogram: { readonly binsPerUnit: number; readonly same: number[]; readonly different: number[] };
+}
+
+export const defaultFars: readonly number[] = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6];
+
+/** Bins per unit of squared distance: a power of two, so that multiplying by it rounds nothing. */
+const scale = 2 ** 16;
+/** Bins from 0 to 4 and one for what lies above. */
+const bins = 4 * scale + 2;
+/** Bins of the histogram in the report, per unit of distance. */
+const coarse = 32;
+/** The most impostor pairs that are kept for intervals: 64 MiB. */
+const largestTail = 4 * 2 ** 20;
+/** The most pairs of one person, and the most decisive pairs of two, that are held: 64 MiB each. */
+const largestHeld = 8 * 2 ** 20;
+
+/**
+ * VAL and FAR over ALL pairs of a set of faces, as the paper evaluates (section 4), for sets whose distances do not fit in memory: two
+ * passes over blocks of distances, exact counts, about 100 MiB at most. 4,119 faces (8.5 million pairs) take seconds.
+ *
+ * Throws 'input' for rows that are no unit vectors, labels that do not match, or only one kind of pair; 'memory' for more than 8 million
+ * pairs of one person.
+ */
+export async function evaluateAllPairs(vectors: VectorSet, labels: ArrayLike<number | string>, options: AllPairsOptions = {}): Promise<AllPairsEvaluation> {
+  const { fars = defaultFars } = options;
+  checkUnitVectors(vectors);
+  const people = identityNumbers(labels, vectors.count);
+  const counts = pairCounts(people);
+  needSame(counts.same);
+  needDifferent(counts.different);
+  if (counts.same > largestHeld) {
+    throw new FaceNetError('memory', `all pairs: at most ${largestHeld} pairs of one person are held, got ${counts.same}. Evaluate a sample of each person's images.`);
+  }
+  const walk = pairWalk(vectors, people, options);
+
+  // First pass: all distances of one person, and how many of two people fall into each fine bin.
+  const same = { distance: new Float64Array(counts.same), person: new Uint32Array(counts.same), filled: 0 };
+  const histogram = new Float64Array(bins);
+  await walk((distance, a, b) => {
+    if (a === b) {
+      same.distance[same.filled] = distance;
+      same.person[same.filled++] = a;
+    } else {
+      histogram[binOf(distance)]!++;
+    }
+  });
+  const sameSorted = identifiedPairs(same.distance, same.person, same.person);
+  const upTo = new Float64Array(bins + 1); // impostors in all bins before
+  for (let bin = 0; bin < bins; bin++) upTo[bin + 1] = upTo[bin]! + histogram[bin]!;
+  const sameUpTo = new Float64Array(bins + 1);
+  for (const distance of sameSorted.distance) sameUpTo[binOf(distance) + 1]!++;
+  for (let bin = 0; bin < bins; bin++) sameUpTo[bin + 1]! += sameUpTo[bin]!;
+
+  // Second pass: the impostors that decide something, exactly.
+  const wanted = new Uint8Array(bins);
+  for (const far of fars) {
+    const bin = binOfRank(upTo, allowedFalseAccepts(far, counts.different));
+    if (bin < bins) wanted[bin] = 1;
+    const before = nonEmptyBefore(histogram, bin);
+    if (before >= 0) wanted[before] = 1;
+  }
+  const errorBin = equalErrorBin(upTo, sameUpTo, counts);
+  wanted[errorBin] = 1;
+  const tail = new Tail(options.intervals === false ? 0 : tailBin(upTo, fars, counts.different), upTo);
+  const decisive = new Float64Array(decisiveCount(wanted, histogram));
+  let decided = 0;
+  let twiceBelow = 0;
+  await walk((distance, a, b) => {
+    if (a === b) return;
+    const bin = binOf(distance);
+    if (wanted[bin]) decisive[decided++] = distance;
+    tail.add(bin, distance, a, b);
+    // Pairs of one person below this distance count twice, those equal to it once.
+    const from = sameUpTo[bin]!;
+    const to = sameUpTo[bin + 1]!;
+    twiceBelow += 2 * from;
+    if (to > from) {
+      const inBin = sameSorted.distance.subarray(from, to);
+      twiceBelow += countBelow(inBin, distance) + countUpTo(inBin, distance);
+    }
+  });
+  const sorted = decisive.sort();
+
+  const rates = fars.map((far) => rateAt(far, { sorted, histogram, upTo, same: sameSorted.distance, counts }));
+  const intervals = tail.limit === 0 ? null : bootstrapRates(
+    { identities: counts.people.length, same: sameSorted, different: tail.sorted(), differentWeight: (times) => impostorWeight(counts.people, times) },
+    fars, rates.map(({ threshold }) => threshold), options,
+  );
+  return {
+    samePairs: counts.same,
+    differentPairs: counts.different,
+    valAtFar: rates.map((rate, i) => ({
+      ...rate,
+      valInterval: intervals?.val[i] ?? null,
+      farInterval: intervals && binOf(Math.max(0, rate.threshold)) < tail.limit ? widerFarInterval(intervals.far[i]!, rate.falseAccepts, counts.different, options.confidence) : null,
+    })),
+    areaUnderRoc: twiceBelow / 2 / (counts.same * counts.different),
+    equalErrorRate: equalError(errorBin, sorted, sameSorted.distance, upTo, sameUpTo, counts),
+    roc: curveOfBins(upTo, sameUpTo, counts),
+    histogram: coarseHistogram(upTo, sameUpTo),
+  };
+}
+
+interface Counts { readonly same: number; readonly different: number; /** Images of each person. */ readonly people: Uint32Array }
+
+/** The bin of a distance: bin b holds ((b - 1) / scale, b / scale], so that all bins up to b hold exactly the distances <= b / scale. */
+function binOf(distance: number): number {
+  return Math.min(Math.ceil(distance * scale), bins - 1);
+}
+
+/** People as numbers from 0 in order of first appearance. */
+export function identityNumbers(labels: ArrayLike<number | string>, count: number): Uint32Array {
+  if (labels.length !== count) {
+    throw new FaceNetError('input', `labels: must be one for each face, got ${labels.length} for ${count}. Pass them in the order of the faces.`);
+  }
+  const numbers = new Map<number | string, number>();
+  return Uint32Array.from({ length: count }, (_, i) => {
+    const label = labels[i]!;
+    let number = numbers.get(label);
+    if (number === undefined) numbers.set(label, (number = numbers.size));
+    return number;
+  });
+}
+
+function pairCounts(people: Uint32Array): Counts {
+  const images = new Uint32Array(people.reduce((most, person) => Math.max(most, person + 1), 0));
+  for (const person of people) images[person]!++;
+  let same = 0;
+  for (const n of images) same += (n * (n - 1)) / 2;
+  return { same, different: (people.length * (people.length - 1)) / 2 - same, people: images };
+}
+
+/** Sum over pairs of people of times_i n_i times_j n_j: what all impostor pairs weigh in a draw. */
+function impostorWeight(images: Uint32Array, times: Float64Array): number {
+  let sum = 0;
+  let squares = 0;
+  for (let i = 0; i < images.length; i++) {
+    const weight = images[i]! * times[i]!;
+    sum += weight;
+    squares += weight * weight;
+  }
+  return (sum * sum - squares) / 2;
+}
+
+/** Distances of a block of rows by float64 differences, from the diagonal on. */
+export function hostRows(vectors: VectorSet): DistanceRows {
+  const { count } = vectors;
+  let block = new Float64Array(0);
+  return (first, last) => {
+    if (block.length < (last - first) * count) block = new Float64Array((last - first) * count);
+    for (let i = first; i < last; i++) distancesToRow(vectors, i, vectors, i, count, block.subarray((i - first) * count + i, (i - first + 1) * count));
+    return block;
+  };
+}
+
+/** Calls `visit` for every pair i < j, in order. */
+function pairWalk(vectors: VectorSet, people: Uint32Array, options: AllPairsOptions) {
+  const { count } = vectors;
+  const { rows = hostRows(vectors), signal, onProgress } = options;
+  const step = Math.max(1, Math.min(count, Math.floor(2 ** 18 / count)));
+  let done = 0;
+  return async (visit: (distance: number, a: number, b: number) => void): Promise<void> => {
+    for (let first = 0; first < count; first += step) {
+      if (signal?.aborted) throw new FaceNetError('aborted', 'all pairs: the evaluation was aborted, got a signal. Nothing was changed.');
+      const last = Math.min(first + step, count);
+      const block = await rows(first, last);
+      if (block.length < (last - first) * count) {
+        throw new FaceNetError('internal', `all pairs: a block must hold ${(last - first) * count} distances, got ${block.length}. This is a fault of the distance function.`);
+      }
+      for (let i = first; i < last; i++) {
+        const person = people[i]!;
+        const base = (i - first) * count;
+        for (let j = i + 1; j < count; j++) {
+          const distance = block[base + j]!;
+          if (!(distance >= 0 && distance < Number.POSITIVE_INFINITY)) {
+            throw new FaceNetError('input', `distance: must be finite and 0 or more, got ${distance} between rows ${i} and ${j}. Leave these faces out.`, { index: i });
+          }
+          visit(distance, person, people[j]!);
+        }
+      }
+      done += last - first;
+      onProgress?.(done, 2 * count);
+    }
+  };
+}
+
+/** Impostors in the bins that are collected. In a collapsed embedding space all lie in one. */
+function decisiveCount(wanted: Uint8Array, histogram: Float64Array): number {
+  let held = 0;
+  for (let bin = 0; bin < bins; bin++) if (wanted[bin]) held += histogram[bin]!;
+  if (held > largestHeld) {
+    throw new FaceNetError('memory', `all pairs: at most ${largestHeld} pairs of two people may lie within ${1 / scale} of a threshold, got ${held}. The embeddings lie nearly in one point; the model has collapsed.`);
+  }
+  return held;
+}
+
+/** The bin that holds the impostor of a rank (0 = nearest); `bins` when there are not so many. */
+function binOfRank(upTo: Float64Array, rank: number): number {
+  return countUpTo(upTo, rank) - 1;
+}
+
+function nonEmptyBefore(histogram: Float64Array, bin: number): number {
+  let before = Math.min(bin, bins) - 1;
+  while (before >= 0 && histogram[before] === 0) before--;
+  return before;
+}
+
+/** All bins below this one are kept whole for the bootstrap: twice the pairs of the largest FAR, as far as memory allows. */
+function tailBin(upTo: Float64Array, fars: readonly number[], different: number): number {
+  const wanted = Math.min(different, 2 * Math.max(0, ...fars) * different + 1000);
+  let bin = countBelow(upTo, wanted);
+  while (bin > 0 && upTo[Math.min(bin, bins)]! > largestTail) bin--;
+  return Math.min(bin, bins);
+}
+
+/** The nearest impostor pairs with the people in them, put into their bins as they come. */
+class Tail {
+  readonly limit: number;
+  readonly #distance: Float64Array;
+  readonly #a: Uint32Array;
+  readonly #b: Uint32Array;
+  readonly #upTo: Float64Array;
+  readonly #next: Float64Array;
+
+  constructor(limit: number, upTo: Float64Array) {
+    this.limit = limit;
+    this.#upTo = upTo;
+    this.#next = upTo.slice(0, limit);
+    const size = upTo[limit]!;
+    this.#distance = new Float64Array(size);
+    this.#a = new Uint32Array(size);
+    this.#b = new Uint32Array(size);
+  }
+
+  add(bin: number, distance: number, a: number, b: number): void {
+    if (bin >= this.limit) return;
+    const at = this.#next[bin]!++;
+    this.#distance[at] = distance;
+    this.#a[at] = a;
+    this.#b[at] = b;
+  }
+
+  sorted(): IdentifiedPairs {
+    for (let bin = 0; bin < this.limit; bin++) {
+      const [from, to] = [this.#upTo[bin]!, this.#upTo[bin + 1]!];
+      if (to - from < 2) continue;
+      const part = identifiedPairs(this.#distance.subarray(from, to), this.#a.subarray(from, to), this.#b.subarray(from, to));
+      this.#distance.set(part.distance, from);
+      this.#a.set(part.a, from);
+      this.#b.set(part.b, from);
+    }
+    return { distance: this.#distance, a: this.#a, b: this.#b };
+  }
+}
+
+function rateAt(targetFar: number, known: { sorted: Float64Array; histogram: Float64Array; upTo: Float64Array; same: Float64Array; counts: Counts }): RatesAtFar {
+  const { sorted, histogram, upTo, same, counts } = known;
+  const allowed = allowedFalseAccepts(targetFar, counts.different);
+  const bin = binOfRank(upTo, allowed);
+  let thresholdBelow = Number.POSITIVE_INFINITY;
+  let falseAccepts = counts.different;
+  if (bin < bins) {
+    const first = firstOfBin(sorted, bin);
+    thresholdBelow = sorted[first + allowed - upTo[bin]!]!;
+    falseAccepts = upTo[bin]! + countBelow(sorted, thresholdBelow) - first;
+  }
+  // The last impostor accepted lies in this bin, or is the last of the nearest bin before that holds any.
+  const before = bin < bins && falseAccepts > upTo[bin]! ? bin : nonEmptyBefore(histogram, bin);
+  const lastImpostor = before < 0 ? Number.NEGATIVE_INFINITY : sorted[firstOfBin(sorted, before) + falseAccepts - upTo[before]! - 1]!;
+  const trueAccepts = countBelow(same, thresholdBelow);
+  const lastGenuine = trueAccepts > 0 ? same[trueAccepts - 1]! : Number.NEGATIVE_INFINITY;
+  return ratesAtFar({
+    targetFar, thresholdFrom: Math.max(lastImpostor, lastGenuine), thresholdBelow, trueAccepts, falseAccepts,
+    sameCount: same.length, differentCount: counts.different,
+  });
+}
+
+/** Where the values of a bin begin in a sorted list that holds the bin whole. */
+function firstOfBin(sorted: Float64Array, bin: number): number {
+  return bin === 0 ? 0 : countUpTo(sorted, (bin - 1) / scale);
+}
+
+/** The first bin at whose end FAR >= 1 - VAL. */
+function equalErrorBin(upTo: Float64Array, sameUpTo: Float64Array, counts: Counts): number {
+  let bin = 0;
+  while (upTo[bin + 1]! / counts.different < 1 - sameUpTo[bin + 1]! / counts.same) bin++;
+  return bin;
+}
+
+/** Walks the distances inside the bin to the point where the two error rates cross. */
+function equalError(bin: number, sorted: Float64Array, same: Float64Array, upTo: Float64Array, sameUpTo: Float64Array, counts: Counts): number {
+  const first = firstOfBin(sorted, bin);
+  let mistaken = upTo[bin]!;
+  let accepted = sameUpTo[bin]!;
+  let before = { val: accepted / counts.same, far: mistaken / counts.different };
+  for (;;) {
+    const threshold = Math.min(
+      same[accepted] ?? Number.POSITIVE_INFINITY,
+      mistaken < upTo[bin + 1]! ? sorted[first + mistaken - upTo[bin]!]! : Number.POSITIVE_INFINITY,
+    );
+    while (accepted < same.length && same[accepted] === threshold) accepted++;
+    while (mistaken < upTo[bin + 1]! && sorted[first + mistaken - upTo[bin]!] === threshold) mistaken++;
+    const point = { val: accepted / counts.same, far: mistaken / counts.different };
+    if (point.far >= 1 - point.val) return crossing(before, point);
+    before = point;
+  }
+}
+
+/** Points at bin ends, dense where FAR is small: whenever FAR has grown by 5 % of itself, or VAL by half a percent. */
+function curveOfBins(upTo: Float64Array, sameUpTo: Float64Array, counts: Counts): CurvePoint[] {
+  const curve: CurvePoint[] = [];
+  let kept = { val: -1, far: -1 };
+  for (let bin = 0; bin < bins - 1; bin++) {
+    const point = { threshold: bin / scale, val: sameUpTo[bin + 1]! / counts.same, far: upTo[bin + 1]! / counts.different };
+    if (point.far === kept.far && point.val === kept.val) continue;
+    const end = point.far === 1 && point.val === 1;
+    if (end || kept.val < 0 || point.far >= kept.far * 1.05 + 1e-12 || point.val >= kept.val + 0.005) {
+      curve.push(point);
+      kept = point;
+    }
+    if (end) break;
+  }
+  return curve;
+}
+
+function coarseHistogram(upTo: Float64Array, sameUpTo: Float64Array): AllPairsEvaluation['histogram'] {
+  const width = scale / coarse;
+  // Bin 0 of the fine histogram holds only distance 0 and belongs to the first coarse bin.
+  const sum = (counts: Float64Array) => Array.from({ length: 4 * coarse }, (_, i) =>
+    (i === 4 * coarse - 1 ? counts[bins]! : counts[(i + 1) * width + 1]!) - (i === 0 ? 0 : counts[i * width + 1]!));
+  return { binsPerUnit: coarse, same: sum(sameUpTo), different: sum(upTo) };
+}
