@@ -26,6 +26,11 @@ export interface DownloadProgress {
 export interface FetchModelOptions {
   /** SHA-256 of the file in hexadecimal; without it a download is only checked for completeness. */
   readonly sha256?: string;
+  /**
+   * Called with a whole download before it is kept; what it throws is thrown on and nothing is kept. Give one where there is no `sha256`: a
+   * compressed body that is cut off looks whole to some runtimes.
+   */
+  readonly check?: (bytes: Uint8Array) => void;
   /** `false` (default) keeps nothing. */
   readonly cache?: ModelCache | false;
   /** Largest file, in bytes. Default 2 GiB. */
@@ -97,6 +102,7 @@ export async function fetchModel(url: string | URL, options: FetchModelOptions =
       `${address}: SHA-256 ${wanted}, got ${toHex(hash)} of ${bytes.length} bytes. The file was changed or damaged: try again, or check the expected hash.`,
     );
   }
+  options.check?.(bytes);
   onProgress?.({ phase: 'verify', done: bytes.length, total: bytes.length, item: address });
   if (cache !== false) {
     const entry = new Uint8Array(HASH_BYTES + bytes.length);

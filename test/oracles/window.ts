@@ -54,7 +54,8 @@ export function windows(x: Shape, options: Options, outputShape: Shape): OracleW
   const down = line(height, sizeY, strideY, top, bottom, options.ceil === true);
   const across = line(width, sizeX, strideX, left, right, options.ceil === true);
   const counted = [batch, down.starts.length, across.starts.length, channels];
-  if (counted.join() !== outputShape.join()) throw new Error(`pooling: the windows of [${x}] number [${counted}], the definition says [${outputShape}]`);
+  if (counted.join() !== outputShape.join())
+    throw new Error(`pooling: the windows of [${x}] number [${counted}], the definition says [${outputShape}]`);
   const found: OracleWindow[] = [];
   for (let n = 0; n < batch; n++) {
     for (const y of down.starts) {
@@ -65,7 +66,8 @@ export function windows(x: Shape, options: Options, outputShape: Shape): OracleW
           for (let iy = y; iy < Math.min(y + sizeY, down.end); iy++) {
             for (let ix = x; ix < Math.min(x + sizeX, across.end); ix++) {
               padded++;
-              if (iy >= 0 && iy < height && ix >= 0 && ix < width) pixels.push(((n * height + iy) * width + ix) * channels + c);
+              if (iy >= 0 && iy < height && ix >= 0 && ix < width)
+                pixels.push(((n * height + iy) * width + ix) * channels + c);
             }
           }
           found.push({ output: found.length, pixels, padded });
@@ -80,5 +82,9 @@ export function windows(x: Shape, options: Options, outputShape: Shape): OracleW
 export function windowSizes(options: Options): { area: number; sides: number; holders: number } {
   const [sizeY, sizeX] = numbers(options.size, 2, 1) as [number, number];
   const [strideY, strideX] = numbers(options.stride, 2, 1) as [number, number];
-  return { area: sizeY * sizeX, sides: sizeY + sizeX, holders: Math.ceil(sizeY / strideY) * Math.ceil(sizeX / strideX) };
+  return {
+    area: sizeY * sizeX,
+    sides: sizeY + sizeX,
+    holders: Math.ceil(sizeY / strideY) * Math.ceil(sizeX / strideX),
+  };
 }
