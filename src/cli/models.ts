@@ -1,6 +1,13 @@
 // The build's step that makes the packaged models from their sources: node build.mjs models.
+import { readFileSync } from 'node:fs';
+import calibration from '../io/dlib-operating-points.json' with { type: 'json' };
 import { convertDlibFiles } from '../io/node/convert-dlib.ts';
 
-const [, , from = 'node_modules/@vladmandic/face-api/model', to = 'dist/models/dlib-resnet.safetensors', library = 'facenet-gpu'] = process.argv;
-const bytes = await convertDlibFiles(from, to, library);
+const [, , from = 'node_modules/@vladmandic/face-api/model', to = 'dist/models/dlib-resnet.safetensors'] = process.argv;
+const { name, version } = JSON.parse(readFileSync('package.json', 'utf8')) as { name: string; version: string };
+const points = calibration.points.map((point) => {
+  const [low = 0, high = 1] = point.farInterval;
+  return { ...point, farInterval: [low, high] as const };
+});
+const bytes = await convertDlibFiles(from, to, `${name} ${version}`, points);
 console.error(`models: ${to}, ${bytes} bytes`);

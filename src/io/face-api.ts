@@ -4,7 +4,7 @@
  * which comes in that form, to one model file of ours.
  */
 import { FaceNetError } from '../errors.ts';
-import { writeModelFile } from './model-file.ts';
+import { type StoredOperatingPoint, writeModelFile } from './model-file.ts';
 import { type Quantization, quoteName, type Tensor, viewTensor } from './safetensors.ts';
 import { sha256 } from './sha256.ts';
 
@@ -177,14 +177,15 @@ export const DLIB_RESNET_SHA256 = {
 
 /**
  * dlib's face recognition ResNet (128-d, input 150 x 150) as one model file of ours: 117 tensors U8 as stored, with scale and min, names and
- * layout (convolutions [height, width, in, out], fc [in, out]) as in the original. Operating points are left to be added.
+ * layout (convolutions [height, width, in, out], fc [in, out]) as in the original.
  * @param files content of face_recognition_model-weights_manifest.json and of face_recognition_model.bin.
- * @param library name and version of the converting program, for the metadata.
+ * @param library name and version of the converting program, for the metadata. @param operatingPoints decision lines fitted for it.
  * @throws FaceNetError 'model' where the files are others than those of @vladmandic/face-api 1.7.15.
  */
 export async function convertDlibResNet(
   files: { readonly manifest: Uint8Array; readonly weights: Uint8Array },
   library: string,
+  operatingPoints: readonly StoredOperatingPoint[] = [],
 ): Promise<Uint8Array> {
   for (const part of ['manifest', 'weights'] as const) {
     const found = await sha256(files[part]);
@@ -216,7 +217,7 @@ export async function convertDlibResNet(
           [100.3, 47.1],
         ],
       },
-      operatingPoints: [],
+      operatingPoints,
       licence:
         'Public domain (CC0) by its author, Davis King (dlib-models); quantised form by way of @vladmandic/face-api, MIT',
       trainedOn:

@@ -1,0 +1,182 @@
+// dlib-resnet on Labeled Faces in the Wild, outside the repository (FACENET_SHARED, default ../shared).
+//
+//   node build.mjs run bench/lfw.ts fit          fits the operating points on set 6, writes src/io/dlib-operating-points.json
+//   node build.mjs run bench/lfw.ts evaluate     accuracy and VAL on sets 7-9 at these points, appends to docs/eval-log.md
+//                                   [--backend webgpu]
+//
+// Set 6 alone chooses thresholds; sets 7-9 are run once for a figure that is reported (docs/eval-log.md).
+import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { squaredDistance } from '../src/faces/distance.ts';
+import { bootstrapRates, type IdentifiedPairs, identifiedPairs } from '../src/faces/evaluation/bootstrap.ts';
+import { bestThreshold, foldAccuracy } from '../src/faces/evaluation/folds.ts';
+import type { ListedPair } from '../src/faces/evaluation/pairs-file.ts';
+import { pairDistances, type RatesAtFar, valAtFar } from '../src/faces/evaluation/rates.ts';
+import { clopperPearson, type Interval } from '../src/faces/evaluation/statistics.ts';
+import { pointFromRates } from '../src/faces/operating-point.ts';
+import type { StoredOperatingPoint } from '../src/io/model-file.ts';
+import { FaceNetGPU } from '../src/node.ts';
+import { type LfwFace, lfwFaces, lfwFolder, lfwPairs, lfwPeople, lfwPresent } from '../test/lfw.ts';
+
+const pointsFile = fileURLToPath(new URL('../src/io/dlib-operating-points.json', import.meta.url));
+const logFile = fileURLToPath(new URL('../docs/eval-log.md', import.meta.url));
+/** The rates asked for; 300,000 pairs of two people and more show them all. */
+const fars = [1e-1, 1e-2, 1e-3, 1e-4];
+
+/** Embeddings by path. */
+type Vectors = ReadonlyMap<string, Float32Array>;
+
+async function embed(faces: ReadonlyMap<string, LfwFace>, paths: readonly string[], net: FaceNetGPU): Promise<Vectors> {
+  const vectors = new Map<string, Float32Array>();
+  const start = performance.now();
+  const chosen = paths.map((path) => {
+    const face = faces.get(path);
+    if (!face) throw new Error(`${path}: not in ${lfwFolder}`);
+    return face;
+  });
+  for await (const { data, dimensions, indices } of net.embedStream(chosen)) {
+    indices.forEach((index, row) => {
+      vectors.set(paths[index]!, data.slice(row * dimensions, (row + 1) * dimensions));
+    });
+  }
+  const milliseconds = (performance.now() - start) / paths.length;
+  console.error(`lfw: ${paths.length} faces on ${net.why}, ${milliseconds.toFixed(1)} ms a face`);
+  return vectors;
+}
+
+/** Distances of LFW's own pairs. */
+function scored(pairs: readonly ListedPair[], vectors: Vectors) {
+  return pairs.map(({ a, b, same, fold }) => ({
+    same,
+    fold: fold as number,
+    distance: squaredDistance(vectors.get(a)!, vectors.get(b)!),
+  }));
+}
+
+/** All pairs of images, sorted by distance, with the people in them. */
+function allPairs(vectors: Vectors): { identities: number; same: IdentifiedPairs; different: IdentifiedPairs } {
+  const paths = [...vectors.keys()];
+  const names = [...new Set(paths.map(person))];
+  const numbers = paths.map((path) => names.indexOf(person(path)));
+  const kinds = { same: [[], [], []], different: [[], [], []] } as Record<'same' | 'different', number[][]>;
+  for (let i = 0; i < paths.length; i++) {
+    for (let j = 0; j < i; j++) {
+      const [distance, a, b] = kinds[numbers[i] === numbers[j] ? 'same' : 'different'];
+      distance!.push(squaredDistance(vectors.get(paths[i]!)!, vectors.get(paths[j]!)!));
+      a!.push(numbers[i]!);
+      b!.push(numbers[j]!);
+    }
+  }
+  const sorted = ([distance, a, b]: number[][]) => identifiedPairs(distance!, a!, b!);
+  return { identities: names.length, same: sorted(kinds.same), different: sorted(kinds.different) };
+}
+
+const person = (path: string): string => path.slice(0, path.indexOf('/'));
+const accuracyAt = (pairs: readonly { distance: number; same: boolean }[], threshold: number): number =>
+  pairs.filter(({ distance, same }) => distance <= threshold === same).length / pairs.length;
+const percent = (rate: number): string => `${(100 * rate).toFixed(2)} %`;
+
+/** What a threshold accepts of sorted distances. */
+function ratesAt(threshold: number, same: Float64Array, different: Float64Array): RatesAtFar {
+  const count = (list: Float64Array) => list.filter((distance) => distance <= threshold).length;
+  const [trueAccepts, falseAccepts] = [count(same), count(different)];
+  const far = falseAccepts / different.length;
+  const rates = { trueAccepts, falseAccepts, val: trueAccepts / same.length, far, targetFar: far };
+  return { threshold, ...rates, thresholdFrom: threshold, thresholdBelow: threshold, resolution: 1 / different.length };
+}
+
+async function fit(net: FaceNetGPU): Promise<void> {
+  const faces = lfwFaces('train');
+  const people = lfwPeople(6);
+  const vectors = await embed(
+    faces,
+    [...faces.keys()].filter((path) => people.has(person(path))),
+    net,
+  );
+  const own = scored(
+    lfwPairs('train').filter(({ fold }) => fold === 5),
+    vectors,
+  );
+  const best = bestThreshold(own);
+  const all = allPairs(vectors);
+  const distances = pairDistances(all.same.distance, all.different.distance);
+  const about = `LFW set 6 (${all.identities} people, ${vectors.size} images), all its pairs`;
+  const wanted: readonly { rates: RatesAtFar; source: string }[] = [
+    ...fars.map((far) => ({ rates: valAtFar(distances, far), source: `${about}, largest threshold at FAR <= ${far}` })),
+    {
+      rates: ratesAt(best.threshold, distances.same, distances.different),
+      source: `${about}, threshold of best accuracy on its 600 listed pairs (${percent(best.trainAccuracy)})`,
+    },
+  ];
+  const intervals = bootstrapRates(
+    all,
+    [],
+    wanted.map(({ rates }) => rates.threshold),
+  ).far;
+  const points = wanted.map(({ rates, source }, i): StoredOperatingPoint => {
+    const point = pointFromRates(rates, distances, { source, farInterval: intervals[i] as Interval });
+    return {
+      threshold: point.threshold,
+      far: point.far,
+      farInterval: point.farInterval,
+      val: point.val,
+      pairs: point.pairs,
+      source: point.source,
+    };
+  });
+  const record = { command: 'node build.mjs run bench/lfw.ts fit', weights: net.model.name, points };
+  writeFileSync(pointsFile, `${JSON.stringify(record, undefined, 2)}\n`);
+  for (const { threshold, far, farInterval, val } of points) {
+    console.log(
+      `threshold ${threshold.toFixed(5)}  FAR ${far.toExponential(2)} [${farInterval.map((x) => x.toExponential(2)).join(', ')}]  VAL ${percent(val)}`,
+    );
+  }
+}
+
+async function evaluate(net: FaceNetGPU): Promise<void> {
+  const { points } = JSON.parse(readFileSync(pointsFile, 'utf8')) as { points: StoredOperatingPoint[] };
+  const faces = lfwFaces('eval');
+  const vectors = await embed(faces, [...faces.keys()], net);
+  const own = scored(lfwPairs('eval'), vectors);
+  const all = allPairs(vectors);
+  const [same, different] = [all.same.distance, all.different.distance];
+  const best = points.at(-1)!;
+  const sets = [0, 1, 2].map((fold) => own.filter((pair) => pair.fold === fold));
+  const folds = foldAccuracy(sets);
+  const cells = [
+    `accuracy on the ${own.length} pairs at ${best.threshold.toFixed(4)} (fitted on set 6): ${percent(accuracyAt(own, best.threshold))}; sets 7, 8, 9: ${sets.map((set) => percent(accuracyAt(set, best.threshold))).join(', ')}`,
+    `threshold from the other two sets: ${percent(folds.mean)} +- ${percent(folds.standardError)} (standard error)`,
+    ...points.slice(0, -1).map(({ threshold, far }) => {
+      const rates = ratesAt(threshold, same, different);
+      const [low, high] = clopperPearson(rates.falseAccepts, different.length);
+      return `at ${threshold.toFixed(4)} (FAR ${far.toExponential(1)} on set 6): VAL ${percent(rates.val)}, FAR ${rates.far.toExponential(2)} [${low.toExponential(2)}, ${high.toExponential(2)}] over all ${same.length + different.length} pairs of ${vectors.size} images`;
+    }),
+  ];
+  for (const cell of cells) console.log(cell);
+  if (!existsSync(logFile)) writeFileSync(logFile, logHead);
+  const date = new Date().toISOString().slice(0, 10);
+  appendFileSync(
+    logFile,
+    `| ${date} | \`node build.mjs run bench/lfw.ts evaluate\` | ${net.model.name} ${net.model.sha256.slice(0, 12)}, ${net.why} | ${cells.join('; ')} |\n`,
+  );
+}
+
+const logHead = `# Log of evaluations
+
+Sets 7-9 of LFW are looked at once for a figure that is reported; the commands below append a line each time. Set 6 chose every threshold.
+
+| date | command | model, backend | figures |
+|---|---|---|---|
+`;
+
+const [, , command, ...rest] = process.argv;
+const backend = rest[0] === '--backend' ? (rest[1] as 'wasm' | 'webgpu') : 'wasm';
+if (!lfwPresent) throw new Error(`lfw: ${lfwFolder} holds no images. Set FACENET_SHARED.`);
+if (command !== 'fit' && command !== 'evaluate')
+  throw new Error('lfw: the command must be fit or evaluate. See the head of bench/lfw.ts.');
+const net = await FaceNetGPU.create({ model: 'dlib-resnet', backend });
+try {
+  await (command === 'fit' ? fit(net) : evaluate(net));
+} finally {
+  await net.dispose();
+}
