@@ -40,6 +40,12 @@ export function panelCount(columns: u32): u32 {
   return wide + ((rounded(columns) - wide * 12) >> 3);
 }
 
+/** First column of panel p; for the panel behind the last one, `packedColumns`. */
+export function panelColumn(p: u32, columns: u32): u32 {
+  const wide = widePanels(columns);
+  return p < wide ? p * 12 : wide * 12 + (p - wide) * 8;
+}
+
 /** Columns of all panels together. */
 export function packedColumns(columns: u32): u32 {
   return rounded(columns);
@@ -53,7 +59,7 @@ export function pack(source: usize, rows: u32, columns: u32, kStride: usize, nSt
   const wide = widePanels(columns);
   for (let p = from; p < to; p++) {
     const width: u32 = p < wide ? 12 : 8;
-    const column: u32 = p < wide ? p * 12 : wide * 12 + (p - wide) * 8;
+    const column = panelColumn(p, columns);
     let out = panels + ((<usize>column * depth + <usize>at * width) << 2);
     const valid = min<u32>(width, columns - column);
     for (let k: u32 = 0; k < rows; k++) {
@@ -201,7 +207,7 @@ export function multiply(
   let bad = false;
   for (let p = from; p < to; p++) {
     const width: u32 = p < wide ? 12 : 8;
-    const column: u32 = p < wide ? p * 12 : wide * 12 + (p - wide) * 8;
+    const column = panelColumn(p, columns);
     const panel = panels + ((<usize>column * rows) << 2);
     const at = <usize>column << 2;
     const start = bias ? bias + at : 0;
@@ -264,7 +270,7 @@ export function outer(
   const wide = widePanels(columns);
   for (let p = from; p < to; p++) {
     const width: u32 = p < wide ? 12 : 8;
-    const column: u32 = p < wide ? p * 12 : wide * 12 + (p - wide) * 8;
+    const column = panelColumn(p, columns);
     const valid = min<u32>(width, columns - column);
     let panel = b + (<usize>column << 2), step = bStep;
     if (valid < width) {

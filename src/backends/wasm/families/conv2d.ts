@@ -3,7 +3,7 @@ import { columns, type Shape, size } from '../../../graph/shape.ts';
 import type { Conv2d } from '../../../ops/conv2d.ts';
 import type { FamilyTable } from '../../../plan/lowering.ts';
 import type { WasmAdapter } from '../wasm-backend.ts';
-import { bands, LINE, packedColumns, roundUp } from './gemm.ts';
+import { bands, LINE, packedColumns, roundUp, tableFloats } from './gemm.ts';
 
 type Image = readonly [batch: number, height: number, width: number, channels: number];
 type Weight = readonly [kernelHeight: number, kernelWidth: number, channels: number, outChannels: number];
@@ -79,9 +79,71 @@ function weightGradient(shapes: Shapes, _: Conv2d, adapter: WasmAdapter) {
   };
 }
 
+/** Bytes of V and P of a block of tiles: they pass through the second cache between the three phases. */
+const TILE_BYTES = 1024 * 1024;
+
+/** asm/winograd.ts: numbers that the kernels take, and scratch of all threads, for maps of `channels` becoming `outChannels`. */
+function winograd(size: 2 | 4, channels: number, outChannels: number, adapter: WasmAdapter) {
+  const points = (size + 2) ** 2;
+  const packed = packedColumns(outChannels, adapter);
+  const blockTiles = Math.max(12, Math.min(96, Math.floor(TILE_BYTES / (points * (channels + packed) * 4) / 12) * 12));
+  // An odd number of cache lines per element, so that the elements of a tile fall into different sets of the cache.
+  const element = (floats: number) => roundUp(floats, 2 * LINE) + LINE;
+  const pointers = 48;
+  const intermediate = 144;
+  const threadFloats = roundUp(tableFloats(blockTiles), LINE) + pointers + intermediate + roundUp(channels, LINE)
+    + points * (element(blockTiles * channels) + element(blockTiles * packed));
+  return { params: { blockTiles, threadFloats }, scratch: { scratch: adapter.threads * threadFloats }, elements: points * channels * packed };
+}
+
+const winogradForward = (size: 2 | 4) => (shapes: Shapes, _: Conv2d, adapter: WasmAdapter) => {
+  const [, , channels, outChannels] = shapes.weight as Weight;
+  const { params, scratch, elements } = winograd(size, channels, outChannels, adapter);
+  const step = { kernel: `transformWeightF${size}`, params: { channels, outChannels, transposed: 0 }, launch };
+  return { steps: [{ kernel: `winogradF${size}`, params, launch }], scratch, packed: { panels: { from: 'weight', elements, step } } };
+};
+
+const winogradInputGradient = (size: 2 | 4) => (shapes: Shapes, _: Conv2d, adapter: WasmAdapter) => {
+  const [, , channels, outChannels] = shapes.weight as Weight;
+  const { params, scratch, elements } = winograd(size, outChannels, channels, adapter);
+  const step = { kernel: `transformWeightF${size}`, params: { channels, outChannels, transposed: 1 }, launch };
+  return { steps: [{ kernel: `inputGradientWinogradF${size}`, params, launch }], scratch, packed: { panels: { from: 'weight', elements, step } } };
+};
+
+/** Fewer channels than this leave too little work per transform. */
+const FEWEST_CHANNELS = 16;
+
+/**
+ * Side of the tiles for a 3x3 convolution of stride 1 that writes maps of this size; 1: no Winograd. By map size and channels alone,
+ * measured with cold weights at batch 1 and warm at 8: tiles of four win unless they cover 1.4 times the area that tiles of two do
+ * (maps of 6, 9, 10); below 5 a map has too few tiles for the weights that each needs.
+ */
+function tileSize(height: number, width: number, weight: Weight, a: Conv2d): 1 | 2 | 4 {
+  const [kernelHeight, kernelWidth, channels, outChannels] = weight;
+  if (kernelHeight !== 3 || kernelWidth !== 3 || a.strideY !== 1 || a.strideX !== 1) return 1;
+  if (Math.min(channels, outChannels) < FEWEST_CHANNELS || Math.min(height, width) < 5) return 1;
+  const area = (tile: number) => roundUp(height, tile) * roundUp(width, tile);
+  return Math.min(height, width) >= 7 && area(4) < 1.4 * area(2) ? 4 : 2;
+}
+
+const forwardTiles = (shapes: Shapes, a: Conv2d) => {
+  const [, height, width] = shapes.y as Image;
+  return tileSize(height, width, shapes.weight as Weight, a);
+};
+
+/** The gradient is a convolution padded by 2 - padding, which must not be negative. */
+const gradientTiles = (shapes: Shapes, a: Conv2d) => {
+  const [, height, width] = shapes.dx as Image;
+  return Math.max(a.padTop, a.padLeft) > 2 ? 1 : tileSize(height, width, shapes.weight as Weight, a);
+};
+
 /** Kernels of conv2d besides the plain ones of asm/conv2d.ts. */
 export const families: FamilyTable<WasmAdapter> = [
+  { entry: 'forward', name: 'winograd-f4', order: 'winograd-f4', when: (shapes, a) => forwardTiles(shapes, a) === 4, lower: winogradForward(4) },
+  { entry: 'forward', name: 'winograd-f2', order: 'winograd-f2', when: (shapes, a) => forwardTiles(shapes, a) === 2, lower: winogradForward(2) },
   { entry: 'forward', name: 'direct', order: 'direct', when: () => true, lower: direct },
+  { entry: 'inputGradient', name: 'winograd-f4', order: 'winograd-f4', when: (shapes, a) => gradientTiles(shapes, a) === 4, lower: winogradInputGradient(4) },
+  { entry: 'inputGradient', name: 'winograd-f2', order: 'winograd-f2', when: (shapes, a) => gradientTiles(shapes, a) === 2, lower: winogradInputGradient(2) },
   { entry: 'inputGradient', name: 'direct', order: 'direct', when: () => true, lower: inputGradient },
   { entry: 'weightGradient', name: 'direct', order: 'blocked', when: () => true, lower: weightGradient },
 ];
