@@ -3,8 +3,9 @@
  * Squared L2 is the only distance; a pair is accepted when its distance <= the threshold.
  */
 export { FaceNetError, type FaceNetErrorCode } from './errors.ts';
-export { distanceMatrix, setDistance, squaredDistance, type VectorSet } from './faces/distance.ts';
-export { type AllPairsEvaluation, type AllPairsOptions, defaultFars, type DistanceRows, evaluateAllPairs } from './faces/evaluation/all-pairs.ts';
+export { type ClusterOptions, clusterDistances, type Clustering, clusterVectors, linkageTree } from './faces/clustering.ts';
+export { distanceMatrix, type DistanceRows, setDistance, squaredDistance, type VectorSet } from './faces/distance.ts';
+export { type AllPairsEvaluation, type AllPairsOptions, defaultFars, evaluateAllPairs } from './faces/evaluation/all-pairs.ts';
 export { type BootstrapIntervals, type BootstrapOptions, bootstrapRates, type IdentifiedPairs, identifiedPairs } from './faces/evaluation/bootstrap.ts';
 export { type BCubed, bCubed, normalisedMutualInformation } from './faces/evaluation/clusters.ts';
 export { bestThreshold, foldAccuracy, type FoldEvaluation, type FoldPair, type FoldResult } from './faces/evaluation/folds.ts';

@@ -113,6 +113,23 @@ export function distancesToRow(a: VectorSet, row: number, b: VectorSet, from: nu
 }
 
 /**
+ * Gives squared distances of rows first .. last - 1 to all rows, row by row: (last - first) x count values. May come from a device; only
+ * those right of the diagonal are read, and the same values must come when it is asked again.
+ */
+export type DistanceRows = (first: number, last: number) => ArrayLike<number> | Promise<ArrayLike<number>>;
+
+/** DistanceRows by float64 differences on the host, right of the diagonal only. The block given is overwritten by the next call. */
+export function hostRows(vectors: VectorSet): DistanceRows {
+  const { count } = vectors;
+  let block = new Float64Array(0);
+  return (first, last) => {
+    if (block.length < (last - first) * count) block = new Float64Array((last - first) * count);
+    for (let i = first; i < last; i++) distancesToRow(vectors, i, vectors, i, count, block.subarray((i - first) * count + i, (i - first + 1) * count));
+    return block;
+  };
+}
+
+/**
  * All squared distances, a.count rows by b.count columns. With one argument the matrix is symmetric bit for bit, its
  * diagonal 0. Throws 'input' for rows that are no unit vectors, 'mismatch' for different dimensions, 'memory' above 64 MiB.
  */

@@ -1,19 +1,13 @@
 import { FaceNetError } from '../../errors.ts';
-import { checkUnitVectors, distancesToRow, type VectorSet } from '../distance.ts';
+import { checkUnitVectors, type DistanceRows, hostRows, type VectorSet } from '../distance.ts';
 import { bootstrapRates, type BootstrapOptions, type IdentifiedPairs, identifiedPairs, widerFarInterval } from './bootstrap.ts';
 import { allowedFalseAccepts, countBelow, countUpTo, crossing, type CurvePoint, needDifferent, needSame, type RatesAtFar, ratesAtFar } from './rates.ts';
 import type { Interval } from './statistics.ts';
 
-/**
- * Gives squared distances of rows first .. last - 1 to all rows, row by row: (last - first) x count values. May come from a device; only
- * those right of the diagonal are read. It is asked for every block twice and must give the same values both times.
- */
-export type DistanceRows = (first: number, last: number) => ArrayLike<number> | Promise<ArrayLike<number>>;
-
 export interface AllPairsOptions extends BootstrapOptions {
   /** Target false accept rates; 1e-1 .. 1e-6 by default. */
   readonly fars?: readonly number[];
-  /** Where distances come from; float64 differences on the host by default. */
+  /** Where distances come from (every block is asked for twice); float64 differences on the host by default. */
   readonly rows?: DistanceRows;
   /** No bootstrap intervals. */
   readonly intervals?: boolean;
@@ -173,17 +167,6 @@ function impostorWeight(images: Uint32Array, times: Float64Array): number {
     squares += weight * weight;
   }
   return (sum * sum - squares) / 2;
-}
-
-/** Distances of a block of rows by float64 differences, from the diagonal on. */
-export function hostRows(vectors: VectorSet): DistanceRows {
-  const { count } = vectors;
-  let block = new Float64Array(0);
-  return (first, last) => {
-    if (block.length < (last - first) * count) block = new Float64Array((last - first) * count);
-    for (let i = first; i < last; i++) distancesToRow(vectors, i, vectors, i, count, block.subarray((i - first) * count + i, (i - first + 1) * count));
-    return block;
-  };
 }
 
 /** Calls `visit` for every pair i < j, in order. */
