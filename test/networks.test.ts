@@ -1,3 +1,4 @@
+// area: networks
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { describe, expect, it } from 'vitest';
@@ -14,6 +15,8 @@ import { networks } from '../src/networks/networks.ts';
 import { type Figure, published, readFigure } from '../src/networks/published.ts';
 import { Philox } from '../src/graph/philox.ts';
 import { add } from '../src/ops/add.ts';
+import { evaluate, pullBack } from './networks-oracle.ts';
+import { uniform } from './numeric.ts';
 
 const names = Object.keys(networks) as NetworkName[];
 const SHARED = process.env.FACENET_SHARED ?? '../shared';
@@ -279,6 +282,88 @@ describe('every network', () => {
   });
 });
 
+describe('what parameter shapes do not show', () => {
+  // Sizes and constants read from the sources named in each network's file.
+  const maps = (name: NetworkName, wanted: readonly string[]) => {
+    const { layers: list } = built(name);
+    return wanted.map((block) => list.filter((layer) => layer.name === block).at(-1)?.output);
+  };
+
+  it('inception-resnet-v1: maps of 17, 8 and 3 pixels, batch norm epsilon 1e-3, residual scales 0.17, 0.10, 0.20 and 1', () => {
+    expect(maps('inception-resnet-v1', ['conv2d_1a', 'conv2d_2a', 'conv2d_2b', 'maxpool_3a', 'conv2d_3b', 'conv2d_4a', 'conv2d_4b', 'mixed_6a', 'mixed_7a']))
+      .toEqual([[79, 79, 32], [77, 77, 32], [77, 77, 64], [38, 38, 64], [38, 38, 80], [36, 36, 192], [17, 17, 256], [8, 8, 896], [3, 3, 1792]]);
+    const { graph } = built('inception-resnet-v1');
+    const norms = graph.values.filter((value) => value.operator?.name === 'batchNorm');
+    const scales = norms.filter((value) => value.name.includes('.conv2d/'));
+    expect(scales.map((value) => Math.round((value.inputs[3]?.data?.[0] as number) * 1000) / 1000))
+      .toEqual([...Array<number>(5).fill(0.17), ...Array<number>(10).fill(0.1), ...Array<number>(5).fill(0.2)]);
+    for (const value of norms) expect(value.attributes.epsilon, value.name).toBe(scales.includes(value) ? 0 : 1e-3);
+    // Every convolution of a branch is followed by ReLU, a residual sum too, but for the last block's.
+    const count = (operator: string) => graph.values.filter((value) => value.operator?.name === operator).length;
+    expect(count('add')).toBe(21);
+    expect(count('relu')).toBe(norms.length - scales.length - 1 + 20);
+    expect(graph.values.find((value) => value.operator?.name === 'globalAveragePool')?.inputs[0]?.operator?.name).toBe('add');
+  });
+
+  it('dlib-resnet: maps of 35, 17, 8, 4 and 2 pixels, the convolutions filled up where the average pool is larger', () => {
+    expect(maps('dlib-resnet', ['conv32_down', 'pool', 'conv32_3', 'conv64_3', 'conv128_2', 'conv256_2', 'conv256_down_out']))
+      .toEqual([[72, 72, 32], [35, 35, 32], [35, 35, 32], [17, 17, 64], [8, 8, 128], [4, 4, 256], [2, 2, 256]]);
+    const { graph } = built('dlib-resnet');
+    const pads = graph.values.filter((value) => value.operator?.name === 'channelPad');
+    expect(pads.map((value) => [value.inputs[0]?.operator?.name, value.inputs[0]?.shape.slice(1), value.shape.slice(1)])).toEqual([
+      ['avgPool', [17, 17, 32], [17, 17, 64]], ['avgPool', [8, 8, 64], [8, 8, 128]],
+      ['batchNorm', [3, 3, 256], [4, 4, 256]], ['avgPool', [4, 4, 128], [4, 4, 256]], ['batchNorm', [1, 1, 256], [2, 2, 256]],
+    ]);
+    // 14 blocks, each with a ReLU inside and one behind the sum, and the first convolution's.
+    const count = (operator: string) => graph.values.filter((value) => value.operator?.name === operator).length;
+    expect([count('conv2d'), count('add'), count('relu')]).toEqual([29, 14, 29]);
+    for (const value of graph.values.filter((v) => v.operator?.name === 'batchNorm')) {
+      expect(value.attributes.epsilon).toBe(0);
+      expect([value.inputs[1]?.data?.every((v) => v === 0), value.inputs[2]?.data?.every((v) => v === 1)]).toEqual([true, true]);
+    }
+  });
+
+  // facenet.md D3, column 'pool proj'; OpenFace's definitions have the same kinds.
+  it.each<[NetworkName, string]>([
+    ['nn2', 'max l2 max l2 l2 l2 l2 max l2 max'], ['nn3', 'max l2 max l2 l2 l2 l2 max l2 max'], ['nn4', 'max l2 max l2 l2 l2 l2 max l2 max'],
+    ['nn4.small1', 'max l2 max l2 l2 max l2 max'], ['nn4.small2', 'max l2 max l2 max l2 max'],
+  ])('%s pools %s in its blocks', (name, kinds) => {
+    const pools = built(name).layers.filter((layer) => /^inception\d[a-e]\/pool$/.test(layer.name));
+    expect(pools.map((layer) => layer.operator.replace('Pool', '')).join(' ')).toBe(kinds);
+    // Strides of 2 where the map shrinks, which the table marks.
+    expect(pools.map((layer) => layer.stride?.[0])).toEqual(pools.map((layer) => (/3c|4e/.test(layer.name) ? 2 : 1)));
+    expect(pools.every((layer) => layer.kernel?.join() === '3,3')).toBe(true);
+  });
+
+  it.each<NetworkName>(['nn2', 'nn4.small2', 'nns1', 'nns2'])('%s: norm behind pool1, before pool2', (name) => {
+    const order = built(name).layers.map((layer) => layer.name).filter((layer) => /^(pool1|norm1|norm2|pool2)$/.test(layer));
+    expect(order).toEqual(['pool1', 'norm1', 'norm2', 'pool2']);
+  });
+
+  it('ReLU behind every convolution and batch norm, and none behind the embedding', () => {
+    const { graph } = built('nn4.small2');
+    for (const value of graph.values.filter((v) => v.operator?.name === 'batchNorm')) {
+      expect(graph.values.filter((v) => v.inputs.includes(value)).map((v) => v.operator?.name), value.name).toEqual(['relu']);
+    }
+    for (const name of ['nn1', 'nns1', 'nns2'] as const) {
+      for (const value of built(name).graph.values) {
+        const activation = /^(conv|inception|hidden)/.test(value.name) ? 'relu' : 'none';
+        if (/conv2d|linear/.test(value.operator?.name ?? '')) expect(value.attributes.activation, value.name).toBe(activation);
+      }
+    }
+  });
+
+  it('OpenFace: batch norm epsilon 1e-5, LRN 5 / 1e-4 / 0.75 / 1, normalisation epsilon 1e-10', () => {
+    const { graph } = built('nn4.small2');
+    for (const value of graph.values) {
+      if (value.operator?.name === 'batchNorm') expect(value.attributes.epsilon).toBe(1e-5);
+      if (value.operator?.name === 'lrn') expect(value.attributes).toMatchObject({ size: 5, alpha: 1e-4, beta: 0.75, k: 1 });
+      if (value.operator?.name === 'l2Normalize') expect(value.attributes.epsilon).toBe(1e-10);
+      if (value.operator?.name === 'l2Pool') expect(value.attributes.epsilon).toBe(0);
+    }
+  });
+});
+
 describe('variants', () => {
   it.each<[NetworkName, BuildOptions]>([
     ['dlib-resnet', {}], ['inception-resnet-v1', {}], ['nn4.small2', { pools: 'released' }], ['nn4.small2', { pools: 'unpadded' }],
@@ -470,6 +555,35 @@ describe('serialised graphs', () => {
     const index = json.values.findIndex((value) => value.operator === operator);
     return { ...json, values: json.values.map((value, i) => (i === index ? { ...value, ...change } : value)) };
   }
+});
+
+describe('the float64 oracle of whole networks', () => {
+  it.each<[NetworkName, BuildOptions, number]>([
+    ['nn1', {}, 36], ['nn4.small2', { mode: 'training', pools: 'unpadded' }, 96], ['nns2', { batchNorm: true, mode: 'training' }, 52],
+    ['dlib-resnet', {}, 103], ['inception-resnet-v1', { frozenBatchNorm: true, mode: 'training' }, 76],
+  ])('%s %s: gradients against central differences along seeded directions', (name, options, side) => {
+    const graph = new Graph();
+    const variant: BuildOptions = { width: 0.125, dimensions: 8, ...options };
+    const y = networks[name].build(graph.input('x', [BATCH, side, side, 3]), variant);
+    const values = initialise(parametersOf(networks[name], variant, { width: side, height: side }), 3);
+    const random = uniform(1);
+    const given: Record<string, Float64Array> = { x: Float64Array.from({ length: 2 * side * side * 3 }, random) };
+    for (const [parameter, data] of values) given[parameter] = Float64Array.from(data, (v) => v + 0.1 * random());
+    const dy = Float64Array.from({ length: 2 * 8 }, random);
+    const inner = (inputs: Record<string, Float64Array>) =>
+      (evaluate(graph, [y], inputs, 2).get(y) as Float64Array).reduce((sum, v, i) => sum + v * dy[i]!, 0);
+    const pulled = pullBack(graph, y, dy, evaluate(graph, [y], given, 2), 2);
+    const wrt = graph.values.filter((value) => value.kind === 'parameter' && pulled.has(value));
+    expect(wrt.length).toBeGreaterThan(10);
+    const direction = Object.fromEntries(wrt.map((value) => [value.name, Float64Array.from(given[value.name]!, random)]));
+    const h = 1e-8;
+    const moved = (sign: number) =>
+      inner({ ...given, ...Object.fromEntries(wrt.map(({ name: n }) => [n, given[n]!.map((v, i) => v + sign * h * direction[n]![i]!)])) });
+    const difference = (moved(1) - moved(-1)) / (2 * h);
+    const product = wrt.reduce((sum, value) => sum + pulled.get(value)!.reduce((s, v, i) => s + v * direction[value.name]![i]!, 0), 0);
+    // Rounding of y over 2 h, and curvature times h squared; a ReLU that switches within h shifts it by its share of one element.
+    expect(Math.abs(difference - product)).toBeLessThan(1e-4 * Math.max(1e-2, Math.abs(product)));
+  });
 });
 
 function roundTrip(graph: Graph): void {
