@@ -42,7 +42,12 @@ interface NetworkCase {
 }
 
 const plain = (name: NetworkName, options: BuildOptions = {}, more: Partial<NetworkCase> = {}): NetworkCase => ({
-  label: name, name, variant: { width: 0.125, dimensions: 24, ...options }, picture: pictures[name], seed: 5, ...more,
+  label: name,
+  name,
+  variant: { width: 0.125, dimensions: 24, ...options },
+  picture: pictures[name],
+  seed: 5,
+  ...more,
 });
 
 /** nn1, nns1, nns2 and dlib-resnet have no batch norm; inception-resnet-v1 ends in one over three embeddings, which magnifies every error. */
@@ -56,8 +61,16 @@ const cases: readonly NetworkCase[] = [
   plain('nns2'),
   plain('nn4.small1', { frozenBatchNorm: true, bias: false, lrn: false }),
   plain('nn4.small2'),
-  plain('nn4.small2', { pools: 'released' }, { label: 'nn4.small2 with the released pools', picture: { width: 96, height: 96 } }),
-  plain('nn4.small2', { pools: 'unpadded', poolEpsilon: 1e-6 }, { label: 'nn4.small2 with the pools of the .def file', picture: { width: 96, height: 96 } }),
+  plain(
+    'nn4.small2',
+    { pools: 'released' },
+    { label: 'nn4.small2 with the released pools', picture: { width: 96, height: 96 } },
+  ),
+  plain(
+    'nn4.small2',
+    { pools: 'unpadded', poolEpsilon: 1e-6 },
+    { label: 'nn4.small2 with the pools of the .def file', picture: { width: 96, height: 96 } },
+  ),
   plain('dlib-resnet'),
   plain('inception-resnet-v1', { frozenBatchNorm: true }),
 ];
@@ -74,7 +87,10 @@ function weights({ name, variant, picture }: NetworkCase): Map<string, Float32Ar
     if (role === 'weight') return;
     const random = uniform(index);
     const width = role === 'gamma' || role === 'variance' ? 0.3 : 0.1;
-    values.set(parameter, (values.get(parameter) as Float32Array).map((value) => value + width * random()));
+    values.set(
+      parameter,
+      (values.get(parameter) as Float32Array).map((value) => value + width * random()),
+    );
   });
   return values;
 }
@@ -90,7 +106,9 @@ function pixels({ picture: { width, height }, seed }: NetworkCase): Float32Array
 }
 
 const opened = await backends();
-afterAll(async () => { for (const backend of opened) await backend.dispose(); });
+afterAll(async () => {
+  for (const backend of opened) await backend.dispose();
+});
 
 describe('embeddings', () => {
   for (const testCase of cases) {
@@ -110,7 +128,8 @@ describe('embeddings', () => {
         const graph = new Graph();
         const y = networks[name].build(graph.input('x', shape), variant);
         const store = new Store(backend);
-        for (const { name: parameter, shape: sizes } of graph.parameters) store.set(parameter, values.get(parameter) as Float32Array, sizes);
+        for (const { name: parameter, shape: sizes } of graph.parameters)
+          store.set(parameter, values.get(parameter) as Float32Array, sizes);
         const plan = await Plan.create(graph, { y }, backend, store, { batchSize: BATCH_SIZE });
         try {
           plan.poison();
@@ -149,7 +168,9 @@ describe('gradients of a training graph', () => {
         const graph = new Graph();
         const y = networks[name].build(graph.input('x', shape), { ...variant, mode: 'training' });
         const learnt = learntOf(graph);
-        const batchNorm = graph.values.some((value) => value.operator?.name === 'batchNorm' && value.entry === 'normalise');
+        const batchNorm = graph.values.some(
+          (value) => value.operator?.name === 'batchNorm' && value.entry === 'normalise',
+        );
         const results = evaluate(graph, [y], { x, ...Object.fromEntries(values) }, BATCH_SIZE);
         const expected = pullBack(graph, y, Float64Array.from(dy), results, BATCH_SIZE);
         const outputs: Record<string, Value> = { y };
@@ -157,17 +178,26 @@ describe('gradients of a training graph', () => {
           outputs[(learnt[index] as Value).name] = gradient as Value;
         });
         const store = new Store(backend);
-        for (const { name: parameter, shape: sizes } of graph.parameters) store.set(parameter, values.get(parameter) as Float32Array, sizes);
+        for (const { name: parameter, shape: sizes } of graph.parameters)
+          store.set(parameter, values.get(parameter) as Float32Array, sizes);
         const plan = await Plan.create(graph, outputs, backend, store, { batchSize: BATCH_SIZE });
         try {
           plan.poison();
           const actual = await plan.run({ x, dy });
-          const largest = (value: Value) => (expected.get(value) as Float64Array).reduce((a, v) => Math.max(a, Math.abs(v)), 0);
+          const largest = (value: Value) =>
+            (expected.get(value) as Float64Array).reduce((a, v) => Math.max(a, Math.abs(v)), 0);
           let layer = 0;
           const errors = learnt.map((value) => {
             // A bias before batch norm has gradient 0, a sum that cancels: it is measured by the gradient of its layer's weight.
             if (/(weight|filters|fc)$/.test(value.name) && value.shape.length > 1) layer = largest(value);
-            return [value.name, worstError(actual[value.name] as Float32Array, expected.get(value) as Float64Array, /bias$/.test(value.name) ? layer : 0)] as const;
+            return [
+              value.name,
+              worstError(
+                actual[value.name] as Float32Array,
+                expected.get(value) as Float64Array,
+                /bias$/.test(value.name) ? layer : 0,
+              ),
+            ] as const;
           });
           // About a hundred layers, each adding some 2^-24 of its largest value; batch norm over as few as twelve numbers divides
           // by deviations down to a hundredth of them. Measured: 7e-6 and 6e-5.

@@ -6,8 +6,9 @@ import { resolve, type Shape, size } from '../src/graph/shape.ts';
 import type { OperatorSpec, Tensors } from './ops/operator-spec.ts';
 
 const specs = new Map(
-  Object.values(import.meta.glob<{ spec?: OperatorSpec }>('./ops/*.ts', { eager: true }))
-    .flatMap(({ spec }) => (spec ? [[spec.operator.name, spec] as const] : [])),
+  Object.values(import.meta.glob<{ spec?: OperatorSpec }>('./ops/*.ts', { eager: true })).flatMap(({ spec }) =>
+    spec ? [[spec.operator.name, spec] as const] : [],
+  ),
 );
 
 /** Attributes of an operation as the options of its builder, which is what specs are given. */
@@ -33,7 +34,8 @@ interface Call {
 function call(value: Value, results: ReadonlyMap<Value, Float64Array>, batch: number): Call {
   const spec = specs.get(value.operator?.name as string);
   const training = value.operator?.name === 'batchNorm' && value.entry === 'normalise';
-  if (!spec || (value.entry !== 'forward' && !training)) throw new Error(`no float64 meaning of ${value.name} (${value.entry})`);
+  if (!spec || (value.entry !== 'forward' && !training))
+    throw new Error(`no float64 meaning of ${value.name} (${value.entry})`);
   const named = Object.entries(namedInputs(value)).filter(([name]) => !(training && name === 'statistics'));
   return {
     spec,
@@ -51,7 +53,10 @@ const isStatistics = (value: Value) => value.operator?.name === 'batchNorm' && v
  * training batch norm are left out: their reader computes them.
  */
 export function evaluate(
-  graph: Graph, outputs: readonly Value[], given: Readonly<Record<string, ArrayLike<number>>>, batch: number,
+  graph: Graph,
+  outputs: readonly Value[],
+  given: Readonly<Record<string, ArrayLike<number>>>,
+  batch: number,
 ): Map<Value, Float64Array> {
   const results = new Map<Value, Float64Array>();
   const last = Math.max(...outputs.map((value) => value.id));
@@ -66,7 +71,8 @@ export function evaluate(
       if (!data) throw new Error(`${value.kind} ${value.name} was not given`);
       result = Float64Array.from(data);
     }
-    if (result.length !== size(resolve(value.shape, batch))) throw new Error(`${value.name}: ${result.length} elements for [${value.shape}]`);
+    if (result.length !== size(resolve(value.shape, batch)))
+      throw new Error(`${value.name}: ${result.length} elements for [${value.shape}]`);
     results.set(value, result);
   }
   return results;
@@ -74,7 +80,11 @@ export function evaluate(
 
 /** Gradients of <y, dy> with respect to every value that y depends on, by walking back over `results` of `evaluate`. */
 export function pullBack(
-  graph: Graph, y: Value, dy: Float64Array, results: ReadonlyMap<Value, Float64Array>, batch: number,
+  graph: Graph,
+  y: Value,
+  dy: Float64Array,
+  results: ReadonlyMap<Value, Float64Array>,
+  batch: number,
 ): Map<Value, Float64Array> {
   const arrived = new Map<Value, Float64Array>([[y, dy]]);
   for (const value of graph.values.slice(0, y.id + 1).reverse()) {

@@ -6,14 +6,14 @@ import { activationMemory, blocks, cost, type Layer, layers } from '../src/graph
 import { gradients } from '../src/graph/gradients.ts';
 import { Graph } from '../src/graph/graph.ts';
 import type { Operator } from '../src/graph/operator.ts';
-import { BATCH, type Shape } from '../src/graph/shape.ts';
+import { Philox } from '../src/graph/philox.ts';
 import { deserialise, serialise } from '../src/graph/serialise.ts';
+import { BATCH, type Shape } from '../src/graph/shape.ts';
 import { inceptionResnetV1, inceptionResnetV1Logits } from '../src/networks/inception-resnet-v1.ts';
 import { initialise, normalQuantile, parametersOf, streamOf } from '../src/networks/initialise.ts';
 import type { BatchStatistics, BuildOptions, Network, NetworkName } from '../src/networks/network.ts';
 import { networks } from '../src/networks/networks.ts';
 import { type Figure, published, readFigure } from '../src/networks/published.ts';
-import { Philox } from '../src/graph/philox.ts';
 import { add } from '../src/ops/add.ts';
 import { evaluate, pullBack } from './networks-oracle.ts';
 import { uniform } from './numeric.ts';
@@ -62,27 +62,48 @@ function expectFigure(value: number, figure: Figure | undefined, what: string) {
 describe('totals', () => {
   // Counts published by OpenFace (facenet.md D9); batch norm and biases included.
   it.each<[NetworkName, number]>([
-    ['nn4.small2', 3_733_968], ['nn4.small1', 5_579_520], ['nn4', 6_959_088], ['nn2', 7_472_144],
+    ['nn4.small2', 3_733_968],
+    ['nn4.small1', 5_579_520],
+    ['nn4', 6_959_088],
+    ['nn2', 7_472_144],
   ])('%s has the parameters OpenFace counts', (name, parameters) => {
     expect(cost(built(name).layers).parameters).toBe(parameters);
   });
 
   // facenet.md D1 and D9, "recomputed".
   it.each<[NetworkName, string]>([
-    ['nn4.small2', '206.9M'], ['nn4.small1', '239.4M'], ['nn4', '288.9M'], ['nn2', '1.597B'], ['nn1', '1.606B'], ['nn3', '0.815B'],
+    ['nn4.small2', '206.9M'],
+    ['nn4.small1', '239.4M'],
+    ['nn4', '288.9M'],
+    ['nn2', '1.597B'],
+    ['nn1', '1.606B'],
+    ['nn3', '0.815B'],
   ])('%s takes %s multiply-adds', (name, figure) => {
     expectFigure(cost(built(name, name === 'nn1' ? { batchNorm: false } : {}).layers).multiplyAdds, figure, name);
+  });
+
+  // OpenFace's released weights hold as many running means and variances (README of the partial weights).
+  it('nn4.small2 has 9,312 running statistics beside its parameters', () => {
+    expect(cost(built('nn4.small2').layers).statistics).toBe(9_312);
   });
 
   it('nn2 without batch norm has 7.456 M parameters, 7.448 M of them weights', () => {
     expectFigure(cost(built('nn2', { batchNorm: false }).layers).parameters, '7.456M', 'with biases');
     const weights = parametersOf(networks.nn2).filter(({ role }) => role === 'weight');
-    expectFigure(weights.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0), '7.448M', 'weights');
+    expectFigure(
+      weights.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0),
+      '7.448M',
+      'weights',
+    );
   });
 
   it('nn1 has 140.007 M weights, 103 M of them in fc1', () => {
     const weights = parametersOf(networks.nn1).filter(({ role }) => role === 'weight');
-    expectFigure(weights.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0), '140.007M', 'weights');
+    expectFigure(
+      weights.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0),
+      '140.007M',
+      'weights',
+    );
     expect(weights.find(({ name }) => name === 'fc1/weight')?.shape).toEqual([7 * 7 * 256, 8192]);
   });
 
@@ -124,43 +145,72 @@ describe('tables of the paper, row by row', () => {
     expectFigure(cost(list).multiplyAdds, published[name].multiplyAdds, 'total multiply-adds');
     // Nothing between the rows costs anything.
     const named = new Set(rows.map((row) => row.block));
-    expect(list.filter((layer) => !named.has(layer.name.split('/')[0] as string) && layer.multiplyAdds + layer.parameters > 0)).toEqual([]);
+    expect(
+      list.filter(
+        (layer) => !named.has(layer.name.split('/')[0] as string) && layer.multiplyAdds + layer.parameters > 0,
+      ),
+    ).toEqual([]);
   });
 
   const specification = `${SHARED}/spec/facenet.md`;
-  it.skipIf(!existsSync(specification))(`published.ts says what facenet.md says (skipped loudly without ${specification})`, () => {
-    const text = readFileSync(specification, 'utf8');
-    const table = (section: string) => (text.split(`### ${section}.`)[1] as string).split('\n### ')[0]!.split('\n')
-      .filter((line) => line.startsWith('|')).slice(2).map((line) => line.split('|').slice(1, -1).map((cell) => cell.replaceAll('*', '').trim()));
-    for (const [section, name] of [['D2', 'nn1'], ['D3', 'nn2']] as const) {
-      const rows = table(section);
-      const total = rows.find(([first]) => first === 'total') as string[];
-      expect(total.slice(-2)).toEqual([published[name].parameters, published[name].multiplyAdds]);
-      for (const row of published[name].rows ?? []) {
-        const cells = rows.find(([first]) => first === row.row) as string[];
-        expect(cells, row.row).toBeDefined();
-        const output = (cells[section === 'D2' ? 2 : 1] as string).split(/[^\d]+/).map(Number);
-        expect(output.reduce((a, b) => a * b, 1), row.row).toBe(row.output.reduce((a, b) => a * b, 1));
-        expect([cells.at(-2) || undefined, cells.at(-1) || undefined].map((cell) => (cell === '0' ? undefined : cell)), row.row)
-          .toEqual([row.parameters, row.multiplyAdds]);
+  it.skipIf(!existsSync(specification))(
+    `published.ts says what facenet.md says (skipped loudly without ${specification})`,
+    () => {
+      const text = readFileSync(specification, 'utf8');
+      const table = (section: string) =>
+        (text.split(`### ${section}.`)[1] as string)
+          .split('\n### ')[0]!
+          .split('\n')
+          .filter((line) => line.startsWith('|'))
+          .slice(2)
+          .map((line) =>
+            line
+              .split('|')
+              .slice(1, -1)
+              .map((cell) => cell.replaceAll('*', '').trim()),
+          );
+      for (const [section, name] of [
+        ['D2', 'nn1'],
+        ['D3', 'nn2'],
+      ] as const) {
+        const rows = table(section);
+        const total = rows.find(([first]) => first === 'total') as string[];
+        expect(total.slice(-2)).toEqual([published[name].parameters, published[name].multiplyAdds]);
+        for (const row of published[name].rows ?? []) {
+          const cells = rows.find(([first]) => first === row.row) as string[];
+          expect(cells, row.row).toBeDefined();
+          const output = (cells[section === 'D2' ? 2 : 1] as string).split(/[^\d]+/).map(Number);
+          expect(
+            output.reduce((a, b) => a * b, 1),
+            row.row,
+          ).toBe(row.output.reduce((a, b) => a * b, 1));
+          expect(
+            [cells.at(-2) || undefined, cells.at(-1) || undefined].map((cell) => (cell === '0' ? undefined : cell)),
+            row.row,
+          ).toEqual([row.parameters, row.multiplyAdds]);
+        }
       }
-    }
-    for (const cells of table('D1')) {
-      const name = (cells[0] as string).split(' ')[0]!.toLowerCase() as NetworkName;
-      const { width, height } = networks[name].input;
-      // '140x116' is rows x columns; the row of NN3 has a size of its own, that of NN4 is '96x96'.
-      expect(cells[1], name).toContain(`${height}x${width}`);
-      const rate = published[name].validationRate;
-      expect(cells[4]).toBe(`${rate?.percent.toFixed(1)} % +- ${rate?.standardError.toFixed(1)}`);
-    }
-  });
+      for (const cells of table('D1')) {
+        const name = (cells[0] as string).split(' ')[0]!.toLowerCase() as NetworkName;
+        const { width, height } = networks[name].input;
+        // '140x116' is rows x columns; the row of NN3 has a size of its own, that of NN4 is '96x96'.
+        expect(cells[1], name).toContain(`${height}x${width}`);
+        const rate = published[name].validationRate;
+        expect(cells[4]).toBe(`${rate?.percent.toFixed(1)} % +- ${rate?.standardError.toFixed(1)}`);
+      }
+    },
+  );
 });
 
 describe('weights of others', () => {
-  const manifest = createRequire(import.meta.url).resolve('@vladmandic/face-api/model/face_recognition_model-weights_manifest.json');
+  const manifest = createRequire(import.meta.url).resolve(
+    '@vladmandic/face-api/model/face_recognition_model-weights_manifest.json',
+  );
 
   it('dlib-resnet has the names and shapes of the manifest, in its order', () => {
-    const weights = (JSON.parse(readFileSync(manifest, 'utf8')) as [{ weights: { name: string; shape: number[] }[] }])[0].weights;
+    const weights = (
+      JSON.parse(readFileSync(manifest, 'utf8')) as [{ weights: { name: string; shape: number[] }[] }]
+    )[0].weights;
     const ours = parametersOf(networks['dlib-resnet']).map(({ name, shape }) => ({ name, shape }));
     expect(ours).toEqual(weights.map(({ name, shape }) => ({ name, shape })));
   });
@@ -182,43 +232,59 @@ describe('weights of others', () => {
   it('inception-resnet-v1 with 128 dimensions differs in its last layer alone', () => {
     const wide = parametersOf(inceptionResnetV1);
     const narrow = parametersOf(inceptionResnetV1, { dimensions: 128 });
-    const different = narrow.filter(({ shape }, index) => String(shape) !== String(wide[index]?.shape)).map(({ name }) => name);
-    expect(different).toEqual(['last_linear.weight', 'last_bn.weight', 'last_bn.bias', 'last_bn.running_mean', 'last_bn.running_var']
-      .filter((name) => different.includes(name)));
+    const different = narrow
+      .filter(({ shape }, index) => String(shape) !== String(wide[index]?.shape))
+      .map(({ name }) => name);
+    expect(different).toEqual(
+      ['last_linear.weight', 'last_bn.weight', 'last_bn.bias', 'last_bn.running_mean', 'last_bn.running_var'].filter(
+        (name) => different.includes(name),
+      ),
+    );
     expect(narrow.find(({ name }) => name === 'last_linear.weight')?.shape).toEqual([1792, 128]);
   });
 
   const partial = `${SHARED}/data/weights/openface-nn4.small2.v1-partial.safetensors`;
-  it.skipIf(!existsSync(partial))(`nn4.small2 has a place for every tensor of OpenFace's weights (skipped loudly without ${partial})`, () => {
-    const bytes = readFileSync(partial);
-    const { __metadata__, ...tensors } = JSON.parse(bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE(0))).toString()) as
-      Record<string, { shape: number[]; missing: string }>;
-    const theirs = new Map<string, number[]>(Object.entries(JSON.parse(__metadata__?.missing as string) as Record<string, number[]>));
-    for (const [name, { shape }] of Object.entries(tensors)) theirs.set(name, shape);
-    // Names of Keras-OpenFace -> ours: conv1_w, bn1_m, inception_3a_3x3_conv1_w, inception_3a_pool_bn_v, dense_b.
-    const role = { w: ['weight', 'gamma'], b: ['bias', 'beta'], m: ['', 'mean'], v: ['', 'variance'] } as Record<string, [string, string]>;
-    const ours = new Map(parametersOf(networks['nn4.small2']).map(({ name, shape }) => [name, torchShape(shape)]));
-    const seen = new Set<string>();
-    for (const [name, shape] of theirs) {
-      const parts = name.split('_');
-      const last = role[parts.at(-1) as string] as [string, string];
-      let layer: string;
-      let norm = false;
-      if (parts[0] === 'inception') {
-        const [, block, branch, kind] = parts as [string, string, string, string];
-        norm = kind.startsWith('bn');
-        layer = `inception${block}/${branch === 'pool' ? 'projection' : branch === '1x1' ? '1x1' : kind.endsWith('1') ? `${branch}reduce` : branch}`;
-      } else if (parts[0] === 'dense') layer = 'embedding';
-      else {
-        norm = (parts[0] as string).startsWith('bn');
-        layer = { '1': 'conv1', '2': 'inception2/3x3reduce', '3': 'inception2/3x3' }[(parts[0] as string).at(-1) as string] as string;
+  it.skipIf(!existsSync(partial))(
+    `nn4.small2 has a place for every tensor of OpenFace's weights (skipped loudly without ${partial})`,
+    () => {
+      const bytes = readFileSync(partial);
+      const { __metadata__, ...tensors } = JSON.parse(
+        bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE(0))).toString(),
+      ) as Record<string, { shape: number[]; missing: string }>;
+      const theirs = new Map<string, number[]>(
+        Object.entries(JSON.parse(__metadata__?.missing as string) as Record<string, number[]>),
+      );
+      for (const [name, { shape }] of Object.entries(tensors)) theirs.set(name, shape);
+      // Names of Keras-OpenFace -> ours: conv1_w, bn1_m, inception_3a_3x3_conv1_w, inception_3a_pool_bn_v, dense_b.
+      const role = { w: ['weight', 'gamma'], b: ['bias', 'beta'], m: ['', 'mean'], v: ['', 'variance'] } as Record<
+        string,
+        [string, string]
+      >;
+      const ours = new Map(parametersOf(networks['nn4.small2']).map(({ name, shape }) => [name, torchShape(shape)]));
+      const seen = new Set<string>();
+      for (const [name, shape] of theirs) {
+        const parts = name.split('_');
+        const last = role[parts.at(-1) as string] as [string, string];
+        let layer: string;
+        let norm = false;
+        if (parts[0] === 'inception') {
+          const [, block, branch, kind] = parts as [string, string, string, string];
+          norm = kind.startsWith('bn');
+          layer = `inception${block}/${branch === 'pool' ? 'projection' : branch === '1x1' ? '1x1' : kind.endsWith('1') ? `${branch}reduce` : branch}`;
+        } else if (parts[0] === 'dense') layer = 'embedding';
+        else {
+          norm = (parts[0] as string).startsWith('bn');
+          layer = { '1': 'conv1', '2': 'inception2/3x3reduce', '3': 'inception2/3x3' }[
+            (parts[0] as string).at(-1) as string
+          ] as string;
+        }
+        const mine = `${layer}/${last[norm ? 1 : 0]}`;
+        expect(ours.get(mine), `${name} -> ${mine}`).toEqual(shape);
+        seen.add(mine);
       }
-      const mine = `${layer}/${last[norm ? 1 : 0]}`;
-      expect(ours.get(mine), `${name} -> ${mine}`).toEqual(shape);
-      seen.add(mine);
-    }
-    expect([...ours.keys()].filter((name) => !seen.has(name))).toEqual([]);
-  });
+      expect([...ours.keys()].filter((name) => !seen.has(name))).toEqual([]);
+    },
+  );
 });
 
 describe('every network', () => {
@@ -237,7 +303,10 @@ describe('every network', () => {
     const { width, height } = networks[name].input;
     const statistics: BatchStatistics[] = [];
     const y = networks[name].build(graph.input('x', [BATCH, height, width, 3]), {
-      mode: 'training', width: 0.25, dimensions: 64, onStatistics: (s) => statistics.push(s),
+      mode: 'training',
+      width: 0.25,
+      dimensions: 64,
+      onStatistics: (s) => statistics.push(s),
     });
     const info = parametersOf(networks[name], { width: 0.25, dimensions: 64 });
     expect(statistics.length).toBe(info.filter(({ role }) => role === 'mean').length);
@@ -273,11 +342,18 @@ describe('every network', () => {
     const network = networks[name];
     const build = (shape: Shape, options: BuildOptions = {}) => network.build(new Graph().input('x', shape), options);
     for (const [shape, options] of [
-      [[BATCH, 96, 96, 4], {}], [[BATCH, 96, 96], {}], [[BATCH, 112, 112, 3], { dimensions: 0 }], [[BATCH, 112, 112, 3], { dimensions: 1.5 }],
-      [[BATCH, 112, 112, 3], { width: 0 }], [[BATCH, 112, 112, 3], { width: Number.NaN }], [[BATCH, 112, 112, 3], { groups: 0 }],
+      [[BATCH, 96, 96, 4], {}],
+      [[BATCH, 96, 96], {}],
+      [[BATCH, 112, 112, 3], { dimensions: 0 }],
+      [[BATCH, 112, 112, 3], { dimensions: 1.5 }],
+      [[BATCH, 112, 112, 3], { width: 0 }],
+      [[BATCH, 112, 112, 3], { width: Number.NaN }],
+      [[BATCH, 112, 112, 3], { groups: 0 }],
       [[BATCH, 112, 112, 3], { poolEpsilon: -1 }],
     ] as [Shape, BuildOptions][]) {
-      expect(() => build(shape, options)).toThrow(expect.objectContaining({ code: 'input', message: expect.stringContaining(name) as string }));
+      expect(() => build(shape, options)).toThrow(
+        expect.objectContaining({ code: 'input', message: expect.stringContaining(name) as string }),
+      );
     }
   });
 });
@@ -290,43 +366,97 @@ describe('what parameter shapes do not show', () => {
   };
 
   it('inception-resnet-v1: maps of 17, 8 and 3 pixels, batch norm epsilon 1e-3, residual scales 0.17, 0.10, 0.20 and 1', () => {
-    expect(maps('inception-resnet-v1', ['conv2d_1a', 'conv2d_2a', 'conv2d_2b', 'maxpool_3a', 'conv2d_3b', 'conv2d_4a', 'conv2d_4b', 'mixed_6a', 'mixed_7a']))
-      .toEqual([[79, 79, 32], [77, 77, 32], [77, 77, 64], [38, 38, 64], [38, 38, 80], [36, 36, 192], [17, 17, 256], [8, 8, 896], [3, 3, 1792]]);
+    expect(
+      maps('inception-resnet-v1', [
+        'conv2d_1a',
+        'conv2d_2a',
+        'conv2d_2b',
+        'maxpool_3a',
+        'conv2d_3b',
+        'conv2d_4a',
+        'conv2d_4b',
+        'mixed_6a',
+        'mixed_7a',
+      ]),
+    ).toEqual([
+      [79, 79, 32],
+      [77, 77, 32],
+      [77, 77, 64],
+      [38, 38, 64],
+      [38, 38, 80],
+      [36, 36, 192],
+      [17, 17, 256],
+      [8, 8, 896],
+      [3, 3, 1792],
+    ]);
     const { graph } = built('inception-resnet-v1');
     const norms = graph.values.filter((value) => value.operator?.name === 'batchNorm');
     const scales = norms.filter((value) => value.name.includes('.conv2d/'));
-    expect(scales.map((value) => Math.round((value.inputs[3]?.data?.[0] as number) * 1000) / 1000))
-      .toEqual([...Array<number>(5).fill(0.17), ...Array<number>(10).fill(0.1), ...Array<number>(5).fill(0.2)]);
+    expect(scales.map((value) => Math.round((value.inputs[3]?.data?.[0] as number) * 1000) / 1000)).toEqual([
+      ...Array<number>(5).fill(0.17),
+      ...Array<number>(10).fill(0.1),
+      ...Array<number>(5).fill(0.2),
+    ]);
     for (const value of norms) expect(value.attributes.epsilon, value.name).toBe(scales.includes(value) ? 0 : 1e-3);
     // Every convolution of a branch is followed by ReLU, a residual sum too, but for the last block's.
     const count = (operator: string) => graph.values.filter((value) => value.operator?.name === operator).length;
     expect(count('add')).toBe(21);
     expect(count('relu')).toBe(norms.length - scales.length - 1 + 20);
-    expect(graph.values.find((value) => value.operator?.name === 'globalAveragePool')?.inputs[0]?.operator?.name).toBe('add');
+    expect(graph.values.find((value) => value.operator?.name === 'globalAveragePool')?.inputs[0]?.operator?.name).toBe(
+      'add',
+    );
   });
 
   it('dlib-resnet: maps of 35, 17, 8, 4 and 2 pixels, the convolutions filled up where the average pool is larger', () => {
-    expect(maps('dlib-resnet', ['conv32_down', 'pool', 'conv32_3', 'conv64_3', 'conv128_2', 'conv256_2', 'conv256_down_out']))
-      .toEqual([[72, 72, 32], [35, 35, 32], [35, 35, 32], [17, 17, 64], [8, 8, 128], [4, 4, 256], [2, 2, 256]]);
+    expect(
+      maps('dlib-resnet', [
+        'conv32_down',
+        'pool',
+        'conv32_3',
+        'conv64_3',
+        'conv128_2',
+        'conv256_2',
+        'conv256_down_out',
+      ]),
+    ).toEqual([
+      [72, 72, 32],
+      [35, 35, 32],
+      [35, 35, 32],
+      [17, 17, 64],
+      [8, 8, 128],
+      [4, 4, 256],
+      [2, 2, 256],
+    ]);
     const { graph } = built('dlib-resnet');
     const pads = graph.values.filter((value) => value.operator?.name === 'channelPad');
-    expect(pads.map((value) => [value.inputs[0]?.operator?.name, value.inputs[0]?.shape.slice(1), value.shape.slice(1)])).toEqual([
-      ['avgPool', [17, 17, 32], [17, 17, 64]], ['avgPool', [8, 8, 64], [8, 8, 128]],
-      ['batchNorm', [3, 3, 256], [4, 4, 256]], ['avgPool', [4, 4, 128], [4, 4, 256]], ['batchNorm', [1, 1, 256], [2, 2, 256]],
+    expect(
+      pads.map((value) => [value.inputs[0]?.operator?.name, value.inputs[0]?.shape.slice(1), value.shape.slice(1)]),
+    ).toEqual([
+      ['avgPool', [17, 17, 32], [17, 17, 64]],
+      ['avgPool', [8, 8, 64], [8, 8, 128]],
+      ['batchNorm', [3, 3, 256], [4, 4, 256]],
+      ['avgPool', [4, 4, 128], [4, 4, 256]],
+      ['batchNorm', [1, 1, 256], [2, 2, 256]],
     ]);
     // 14 blocks, each with a ReLU inside and one behind the sum, and the first convolution's.
     const count = (operator: string) => graph.values.filter((value) => value.operator?.name === operator).length;
     expect([count('conv2d'), count('add'), count('relu')]).toEqual([29, 14, 29]);
     for (const value of graph.values.filter((v) => v.operator?.name === 'batchNorm')) {
       expect(value.attributes.epsilon).toBe(0);
-      expect([value.inputs[1]?.data?.every((v) => v === 0), value.inputs[2]?.data?.every((v) => v === 1)]).toEqual([true, true]);
+      expect([value.inputs[1]?.data?.every((v) => v === 0), value.inputs[2]?.data?.every((v) => v === 1)]).toEqual([
+        true,
+        true,
+      ]);
     }
   });
 
   // facenet.md D3, column 'pool proj'; OpenFace's definitions have the same kinds.
   it.each<[NetworkName, string]>([
-    ['nn2', 'max l2 max l2 l2 l2 l2 max l2 max'], ['nn3', 'max l2 max l2 l2 l2 l2 max l2 max'], ['nn4', 'max l2 max l2 l2 l2 l2 max l2 max'],
-    ['nn4.small1', 'max l2 max l2 l2 max l2 max'], ['nn4.small2', 'max l2 max l2 max l2 max'],
+    ['nn2', 'max l2 max l2 l2 l2 l2 max l2 max'],
+    ['nn3', 'max l2 max l2 l2 l2 l2 max l2 max'],
+    ['nn4', 'max l2 max l2 l2 l2 l2 max l2 max'],
+    ['nn4.small1', 'max l2 max l2 l2 max l2 max'],
+    ['nn4.small2', 'max l2 max l2 max l2 max'],
   ])('%s pools %s in its blocks', (name, kinds) => {
     const pools = built(name).layers.filter((layer) => /^inception\d[a-e]\/pool$/.test(layer.name));
     expect(pools.map((layer) => layer.operator.replace('Pool', '')).join(' ')).toBe(kinds);
@@ -336,19 +466,25 @@ describe('what parameter shapes do not show', () => {
   });
 
   it.each<NetworkName>(['nn2', 'nn4.small2', 'nns1', 'nns2'])('%s: norm behind pool1, before pool2', (name) => {
-    const order = built(name).layers.map((layer) => layer.name).filter((layer) => /^(pool1|norm1|norm2|pool2)$/.test(layer));
+    const order = built(name)
+      .layers.map((layer) => layer.name)
+      .filter((layer) => /^(pool1|norm1|norm2|pool2)$/.test(layer));
     expect(order).toEqual(['pool1', 'norm1', 'norm2', 'pool2']);
   });
 
   it('ReLU behind every convolution and batch norm, and none behind the embedding', () => {
     const { graph } = built('nn4.small2');
     for (const value of graph.values.filter((v) => v.operator?.name === 'batchNorm')) {
-      expect(graph.values.filter((v) => v.inputs.includes(value)).map((v) => v.operator?.name), value.name).toEqual(['relu']);
+      expect(
+        graph.values.filter((v) => v.inputs.includes(value)).map((v) => v.operator?.name),
+        value.name,
+      ).toEqual(['relu']);
     }
     for (const name of ['nn1', 'nns1', 'nns2'] as const) {
       for (const value of built(name).graph.values) {
         const activation = /^(conv|inception|hidden)/.test(value.name) ? 'relu' : 'none';
-        if (/conv2d|linear/.test(value.operator?.name ?? '')) expect(value.attributes.activation, value.name).toBe(activation);
+        if (/conv2d|linear/.test(value.operator?.name ?? ''))
+          expect(value.attributes.activation, value.name).toBe(activation);
       }
     }
   });
@@ -357,7 +493,8 @@ describe('what parameter shapes do not show', () => {
     const { graph } = built('nn4.small2');
     for (const value of graph.values) {
       if (value.operator?.name === 'batchNorm') expect(value.attributes.epsilon).toBe(1e-5);
-      if (value.operator?.name === 'lrn') expect(value.attributes).toMatchObject({ size: 5, alpha: 1e-4, beta: 0.75, k: 1 });
+      if (value.operator?.name === 'lrn')
+        expect(value.attributes).toMatchObject({ size: 5, alpha: 1e-4, beta: 0.75, k: 1 });
       if (value.operator?.name === 'l2Normalize') expect(value.attributes.epsilon).toBe(1e-10);
       if (value.operator?.name === 'l2Pool') expect(value.attributes.epsilon).toBe(0);
     }
@@ -366,56 +503,89 @@ describe('what parameter shapes do not show', () => {
 
 describe('variants', () => {
   it.each<[NetworkName, BuildOptions]>([
-    ['dlib-resnet', {}], ['inception-resnet-v1', {}], ['nn4.small2', { pools: 'released' }], ['nn4.small2', { pools: 'unpadded' }],
+    ['dlib-resnet', {}],
+    ['inception-resnet-v1', {}],
+    ['nn4.small2', { pools: 'released' }],
+    ['nn4.small2', { pools: 'unpadded' }],
   ])('%s %s refuses pictures its unpadded windows do not fit', (name, options) => {
     expect(() => built(name, options, { width: 20, height: 20 })).toThrow(expect.objectContaining({ code: 'input' }));
   });
 
-  it.each<NetworkName>(['nn1', 'nn2', 'nn3', 'nn4', 'nns1', 'nns2', 'nn4.small1', 'nn4.small2'])('%s without LRN has none, and as many parameters', (name) => {
-    const plain = built(name);
-    const without = built(name, { lrn: false });
-    expect(plain.layers.filter((layer) => layer.operator === 'lrn')).toHaveLength(2);
-    expect(without.layers.filter((layer) => layer.operator === 'lrn')).toHaveLength(0);
-    expect(cost(without.layers)).toEqual(cost(plain.layers));
-  });
+  it.each<NetworkName>(['nn1', 'nn2', 'nn3', 'nn4', 'nns1', 'nns2', 'nn4.small1', 'nn4.small2'])(
+    '%s without LRN has none, and as many parameters',
+    (name) => {
+      const plain = built(name);
+      const without = built(name, { lrn: false });
+      expect(plain.layers.filter((layer) => layer.operator === 'lrn')).toHaveLength(2);
+      expect(without.layers.filter((layer) => layer.operator === 'lrn')).toHaveLength(0);
+      expect(cost(without.layers)).toEqual(cost(plain.layers));
+    },
+  );
 
   // facenet.md D9: map sizes and zero pads of the released weights.
   it('nn4.small2 with the released pools: maps and frames of D9', () => {
     const { graph } = built('nn4.small2', { pools: 'released' });
     const pools = graph.values.filter((value) => /^inception\w+\/pool\/(maxPool|l2Pool)$/.test(value.name));
-    expect(pools.map((value) => [value.name.split('/')[0], value.operator?.name, value.inputs[0]?.shape[1], value.shape[1]])).toEqual([
-      ['inception3a', 'maxPool', 12, 5], ['inception3b', 'l2Pool', 12, 4], ['inception3c', 'maxPool', 12, 5], ['inception4a', 'l2Pool', 6, 2],
-      ['inception4e', 'maxPool', 6, 2], ['inception5a', 'l2Pool', 3, 1], ['inception5b', 'maxPool', 3, 1],
+    expect(
+      pools.map((value) => [value.name.split('/')[0], value.operator?.name, value.inputs[0]?.shape[1], value.shape[1]]),
+    ).toEqual([
+      ['inception3a', 'maxPool', 12, 5],
+      ['inception3b', 'l2Pool', 12, 4],
+      ['inception3c', 'maxPool', 12, 5],
+      ['inception4a', 'l2Pool', 6, 2],
+      ['inception4e', 'maxPool', 6, 2],
+      ['inception5a', 'l2Pool', 3, 1],
+      ['inception5b', 'maxPool', 3, 1],
     ]);
     const frames = graph.values.filter((value) => value.operator?.name === 'channelPad');
     expect(frames.map((value) => ['top', 'left', 'bottom', 'right'].map((side) => value.attributes[side]))).toEqual([
-      [3, 3, 4, 4], [4, 4, 4, 4], [0, 0, 1, 1], [2, 2, 2, 2], [0, 0, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1],
+      [3, 3, 4, 4],
+      [4, 4, 4, 4],
+      [0, 0, 1, 1],
+      [2, 2, 2, 2],
+      [0, 0, 1, 1],
+      [1, 1, 1, 1],
+      [1, 1, 1, 1],
     ]);
     // Zeros come after the projection's ReLU: a frame before it would hold its bias.
-    for (const frame of frames.filter((value) => !/3c|4e/.test(value.name))) expect(frame.inputs[0]?.operator?.name).toBe('relu');
+    for (const frame of frames.filter((value) => !/3c|4e/.test(value.name)))
+      expect(frame.inputs[0]?.operator?.name).toBe('relu');
   });
 
   it('nn4.small2 with the pools of the .def file to the letter: L2 pools of 10, 4 and 1, in a ring of zeros', () => {
     const { graph, layers: list } = built('nn4.small2', { pools: 'unpadded' });
-    expect(graph.values.filter((value) => value.operator?.name === 'l2Pool').map((value) => value.shape[1])).toEqual([10, 4, 1]);
-    expect(graph.values.filter((value) => value.operator?.name === 'channelPad').map((value) => value.shape[1])).toEqual([12, 6, 3]);
+    expect(graph.values.filter((value) => value.operator?.name === 'l2Pool').map((value) => value.shape[1])).toEqual([
+      10, 4, 1,
+    ]);
+    expect(
+      graph.values.filter((value) => value.operator?.name === 'channelPad').map((value) => value.shape[1]),
+    ).toEqual([12, 6, 3]);
     expect(cost(list).parameters).toBe(3_733_968);
   });
 
   it('orders of the concat: OpenFace ends in the 1x1, the paper begins with it', () => {
-    const parts = (name: NetworkName) => built(name).graph.values.find((value) => value.name === 'inception3a/concat/concat')?.inputs
-      .flatMap((input) => input?.name ?? []);
+    const parts = (name: NetworkName) =>
+      built(name)
+        .graph.values.find((value) => value.name === 'inception3a/concat/concat')
+        ?.inputs.flatMap((input) => input?.name ?? []);
     expect(parts('nn4.small2')?.map((part) => part.split('/')[1])).toEqual(['3x3', '5x5', 'projection', '1x1']);
     expect(parts('nn2')?.map((part) => part.split('/')[1])).toEqual(['1x1', '3x3', '5x5', 'projection']);
   });
 
   it('nn1 normalises after pool1, but before pool2', () => {
-    const order = built('nn1').layers.map((layer) => layer.name).filter((name) => /^(pool1|rnorm1|rnorm2|pool2)$/.test(name));
+    const order = built('nn1')
+      .layers.map((layer) => layer.name)
+      .filter((name) => /^(pool1|rnorm1|rnorm2|pool2)$/.test(name));
     expect(order).toEqual(['pool1', 'rnorm1', 'rnorm2', 'pool2']);
   });
 
   it('pictures of other sizes: nn4.small2 at 64, nn2 at 96, dlib-resnet at 112', () => {
-    for (const [name, size] of [['nn4.small2', 64], ['nn2', 96], ['dlib-resnet', 112], ['inception-resnet-v1', 96]] as const) {
+    for (const [name, size] of [
+      ['nn4.small2', 64],
+      ['nn2', 96],
+      ['dlib-resnet', 112],
+      ['inception-resnet-v1', 96],
+    ] as const) {
       const other = built(name, {}, { width: size, height: size + 13 });
       expect(other.y.shape).toEqual([BATCH, networks[name].dimensions]);
       expect(cost(other.layers).parameters).toBe(cost(built(name).layers).parameters);
@@ -439,10 +609,22 @@ describe('accounting', () => {
   it('layers carry kernel, stride and output', () => {
     const list = built('nn4.small2').layers;
     expect(list.find((layer) => layer.name === 'conv1')).toEqual({
-      name: 'conv1', operator: 'conv2d', entry: 'forward', output: [48, 48, 64], kernel: [7, 7], stride: [2, 2],
-      parameters: 7 * 7 * 3 * 64 + 64, statistics: 0, multiplyAdds: 48 * 48 * 64 * 147,
+      name: 'conv1',
+      operator: 'conv2d',
+      entry: 'forward',
+      output: [48, 48, 64],
+      kernel: [7, 7],
+      stride: [2, 2],
+      parameters: 7 * 7 * 3 * 64 + 64,
+      statistics: 0,
+      multiplyAdds: 48 * 48 * 64 * 147,
     });
-    expect(list.find((layer) => layer.name === 'pool1')).toMatchObject({ operator: 'maxPool', output: [24, 24, 64], kernel: [3, 3], stride: [2, 2] });
+    expect(list.find((layer) => layer.name === 'pool1')).toMatchObject({
+      operator: 'maxPool',
+      output: [24, 24, 64],
+      kernel: [3, 3],
+      stride: [2, 2],
+    });
   });
 
   it('a parameter read twice is counted once', () => {
@@ -470,7 +652,11 @@ describe('initialisation', () => {
         // Five standard errors of a mean and of a deviation.
         expect(Math.abs(mean), name).toBeLessThan((5 * expected) / Math.sqrt(data.length));
         expect(Math.abs(deviation / expected - 1), name).toBeLessThan(5 / Math.sqrt(2 * data.length));
-      } else expect(data.every((value) => value === (role === 'gamma' || role === 'variance' ? 1 : 0)), name).toBe(true);
+      } else
+        expect(
+          data.every((value) => value === (role === 'gamma' || role === 'variance' ? 1 : 0)),
+          name,
+        ).toBe(true);
     }
   });
 
@@ -482,12 +668,18 @@ describe('initialisation', () => {
     expect(all.get('inception5a/3x3/weight')).not.toEqual(all.get('inception5b/3x3/weight'));
   });
 
-  it('draws the words of class Philox, four to a block', () => {
-    const [first] = initialise([{ name: 'w', shape: [50, 7], role: 'weight', learnt: true }], 2 ** 40 + 3).values();
-    const generator = new Philox(2 ** 40 + 3, streamOf('w'));
-    const expected = Float32Array.from({ length: 350 }, () => Math.sqrt(2 / 50) * normalQuantile(generator.uniform() + 2 ** -25));
-    expect(first).toEqual(expected);
-  });
+  it.each([2 ** 40 + 3, 2 ** 32 + 2 ** 31 + 5, 0, 2 ** 53 - 1])(
+    'draws the words of class Philox, four to a block, seed %s',
+    (seed) => {
+      const [first] = initialise([{ name: 'w', shape: [50, 99], role: 'weight', learnt: true }], seed).values();
+      const generator = new Philox(seed, streamOf('w'));
+      const expected = Float32Array.from(
+        { length: 4950 },
+        () => Math.sqrt(2 / 50) * normalQuantile(generator.uniform() + 2 ** -25),
+      );
+      expect(first).toEqual(expected);
+    },
+  );
 
   it('no two parameters of a network share a stream', () => {
     for (const name of names) {
@@ -497,7 +689,22 @@ describe('initialisation', () => {
   });
 
   it('quantiles: the normal distribution, integrated, gives the probability back', () => {
-    for (const p of [2 ** -25, 2 ** -20, 0.001, 0.02, 0.0749, 0.0751, 0.25, 0.5, 0.6, 0.925, 0.926, 0.999, 1 - 2 ** -24, 1 - 2 ** -25]) {
+    for (const p of [
+      2 ** -25,
+      2 ** -20,
+      0.001,
+      0.02,
+      0.0749,
+      0.0751,
+      0.25,
+      0.5,
+      0.6,
+      0.925,
+      0.926,
+      0.999,
+      1 - 2 ** -24,
+      1 - 2 ** -25,
+    ]) {
       const tail = Math.min(p, 1 - p);
       const x = normalQuantile(p);
       expect(Math.sign(x)).toBe(Math.sign(p - 0.5));
@@ -536,19 +743,33 @@ describe('serialised graphs', () => {
     ['too few inputs', (json) => edited(json, 'conv2d', { inputs: [0] })],
     ['attributes left out', (json) => edited(json, 'conv2d', { attributes: {} })],
     ['attributes of a wrong type', (json) => edited(json, 'conv2d', { attributes: { strideY: { a: 1 } } })],
-    ['a negative stride', (json) => edited(json, 'conv2d', { attributes: { strideY: -1, strideX: 1, padTop: 0, padLeft: 0, padBottom: 0, padRight: 0, activation: 'relu' } })],
+    [
+      'a negative stride',
+      (json) =>
+        edited(json, 'conv2d', {
+          attributes: { strideY: -1, strideX: 1, padTop: 0, padLeft: 0, padBottom: 0, padRight: 0, activation: 'relu' },
+        }),
+    ],
     ['a wrong shape', (json) => edited(json, 'conv2d', { shape: [-1, 1, 1, 8] })],
     ['a fractional shape', (json) => edited(json, 'conv2d', { shape: [-1, 0.5, 1, 8] })],
     ['a wrong kind', (json) => edited(json, 'conv2d', { kind: 'kernel' })],
     ['a wrong type of element', (json) => edited(json, 'conv2d', { dtype: 'f64' })],
     ['a parameter named twice', (json) => ({ ...json, values: [...json.values, json.values[1]] })],
     ['an input named twice', (json) => ({ ...json, values: [...json.values, json.values[0]] })],
-    ['a constant without its numbers', (json) => ({ ...json, values: [...json.values, { kind: 'constant', name: 'c', shape: [3], dtype: 'f32', data: [1] }] })],
+    [
+      'a constant without its numbers',
+      (json) => ({
+        ...json,
+        values: [...json.values, { kind: 'constant', name: 'c', shape: [3], dtype: 'f32', data: [1] }],
+      }),
+    ],
     ['an assignment to nowhere', (json) => ({ ...json, assignments: [[1, 100_000]] })],
     ['an assignment to an operation', (json) => ({ ...json, assignments: [[json.values.length - 1, 1]] })],
   ])('%s is refused by a typed error', (_, break_) => {
     expect(deserialise(good(), operators).values.length).toBe(graph.values.length);
-    expect(() => deserialise(break_(good() as unknown as Json), operators)).toThrow(expect.objectContaining({ name: 'FaceNetError', code: 'input' }));
+    expect(() => deserialise(break_(good() as unknown as Json), operators)).toThrow(
+      expect.objectContaining({ name: 'FaceNetError', code: 'input' }),
+    );
   });
 
   function edited(json: Json, operator: string, change: Record<string, unknown>): Json {
@@ -559,8 +780,11 @@ describe('serialised graphs', () => {
 
 describe('the float64 oracle of whole networks', () => {
   it.each<[NetworkName, BuildOptions, number]>([
-    ['nn1', {}, 36], ['nn4.small2', { mode: 'training', pools: 'unpadded' }, 96], ['nns2', { batchNorm: true, mode: 'training' }, 52],
-    ['dlib-resnet', {}, 103], ['inception-resnet-v1', { frozenBatchNorm: true, mode: 'training' }, 76],
+    ['nn1', {}, 36],
+    ['nn4.small2', { mode: 'training', pools: 'unpadded' }, 96],
+    ['nns2', { batchNorm: true, mode: 'training' }, 52],
+    ['dlib-resnet', {}, 103],
+    ['inception-resnet-v1', { frozenBatchNorm: true, mode: 'training' }, 76],
   ])('%s %s: gradients against central differences along seeded directions', (name, options, side) => {
     const graph = new Graph();
     const variant: BuildOptions = { width: 0.125, dimensions: 8, ...options };
@@ -575,12 +799,20 @@ describe('the float64 oracle of whole networks', () => {
     const pulled = pullBack(graph, y, dy, evaluate(graph, [y], given, 2), 2);
     const wrt = graph.values.filter((value) => value.kind === 'parameter' && pulled.has(value));
     expect(wrt.length).toBeGreaterThan(10);
-    const direction = Object.fromEntries(wrt.map((value) => [value.name, Float64Array.from(given[value.name]!, random)]));
+    const direction = Object.fromEntries(
+      wrt.map((value) => [value.name, Float64Array.from(given[value.name]!, random)]),
+    );
     const h = 1e-8;
     const moved = (sign: number) =>
-      inner({ ...given, ...Object.fromEntries(wrt.map(({ name: n }) => [n, given[n]!.map((v, i) => v + sign * h * direction[n]![i]!)])) });
+      inner({
+        ...given,
+        ...Object.fromEntries(wrt.map(({ name: n }) => [n, given[n]!.map((v, i) => v + sign * h * direction[n]![i]!)])),
+      });
     const difference = (moved(1) - moved(-1)) / (2 * h);
-    const product = wrt.reduce((sum, value) => sum + pulled.get(value)!.reduce((s, v, i) => s + v * direction[value.name]![i]!, 0), 0);
+    const product = wrt.reduce(
+      (sum, value) => sum + pulled.get(value)!.reduce((s, v, i) => s + v * direction[value.name]![i]!, 0),
+      0,
+    );
     // Rounding of y over 2 h, and curvature times h squared; a ReLU that switches within h shifts it by its share of one element.
     expect(Math.abs(difference - product)).toBeLessThan(1e-4 * Math.max(1e-2, Math.abs(product)));
   });
@@ -597,7 +829,8 @@ function roundTrip(graph: Graph): void {
   });
 }
 
-const wrtConstant = (graph: Graph, shape: Shape, value: number) => graph.constant(new Float32Array(shape[0] as number).fill(value), shape);
+const wrtConstant = (graph: Graph, shape: Shape, value: number) =>
+  graph.constant(new Float32Array(shape[0] as number).fill(value), shape);
 
 /** HWIO -> OIHW, [in, out] -> [out, in]. */
 function torchShape(shape: Shape): number[] {

@@ -48,30 +48,42 @@ export const isStatistic = (role: string): boolean => role === 'mean' || role ==
 export function layers(graph: Graph): Layer[] {
   const roles = parameterRoles(graph);
   const counted = new Set<Value>();
-  return graph.values.filter((value) => value.kind === 'operation').map((value) => {
-    let parameters = 0;
-    let statistics = 0;
-    for (const input of value.inputs) {
-      if (input?.kind !== 'parameter' || counted.has(input)) continue;
-      counted.add(input);
-      if (isStatistic(roles.get(input) as string)) statistics += size(input.shape);
-      else parameters += size(input.shape);
-    }
-    const operator = value.operator?.name as string;
-    const label = value.entry === 'forward' ? operator : `${operator}.${value.entry}`;
-    const scope = value.name.endsWith(`/${label}`) ? value.name.slice(0, -label.length - 1) : value.name;
-    const geometry = windowOf(value);
-    return {
-      name: scope, operator, entry: value.entry as string, output: value.shape[0] === BATCH ? value.shape.slice(1) : value.shape,
-      ...geometry, parameters, statistics, multiplyAdds: multiplyAdds(value, 1),
-    };
-  });
+  return graph.values
+    .filter((value) => value.kind === 'operation')
+    .map((value) => {
+      let parameters = 0;
+      let statistics = 0;
+      for (const input of value.inputs) {
+        if (input?.kind !== 'parameter' || counted.has(input)) continue;
+        counted.add(input);
+        if (isStatistic(roles.get(input) as string)) statistics += size(input.shape);
+        else parameters += size(input.shape);
+      }
+      const operator = value.operator?.name as string;
+      const label = value.entry === 'forward' ? operator : `${operator}.${value.entry}`;
+      const scope = value.name.endsWith(`/${label}`) ? value.name.slice(0, -label.length - 1) : value.name;
+      const geometry = windowOf(value);
+      return {
+        name: scope,
+        operator,
+        entry: value.entry as string,
+        output: value.shape[0] === BATCH ? value.shape.slice(1) : value.shape,
+        ...geometry,
+        parameters,
+        statistics,
+        multiplyAdds: multiplyAdds(value, 1),
+      };
+    });
 }
 
 /** Sums of a list of layers. */
 export function cost(list: readonly Layer[]): Cost {
   const sum = (pick: (layer: Layer) => number) => list.reduce((total, layer) => total + pick(layer), 0);
-  return { parameters: sum((l) => l.parameters), statistics: sum((l) => l.statistics), multiplyAdds: sum((l) => l.multiplyAdds) };
+  return {
+    parameters: sum((l) => l.parameters),
+    statistics: sum((l) => l.statistics),
+    multiplyAdds: sum((l) => l.multiplyAdds),
+  };
 }
 
 /** Layers whose names begin with the same segment ('inception3a'), in order: the rows of a published table. */
@@ -139,7 +151,8 @@ function windowOf(value: Value): Pick<Layer, 'kernel' | 'stride'> {
   const { sizeY, sizeX, strideY, strideX } = value.attributes;
   const weight = value.entry === 'forward' ? namedInputs(value).weight : undefined;
   if (typeof strideY !== 'number' || typeof strideX !== 'number') return {};
-  if (typeof sizeY === 'number' && typeof sizeX === 'number') return { kernel: [sizeY, sizeX], stride: [strideY, strideX] };
+  if (typeof sizeY === 'number' && typeof sizeX === 'number')
+    return { kernel: [sizeY, sizeX], stride: [strideY, strideX] };
   if (weight?.shape.length !== 4) return {};
   return { kernel: [weight.shape[0] as number, weight.shape[1] as number], stride: [strideY, strideX] };
 }

@@ -47,7 +47,9 @@ export function serialise(graph: Graph): SerialisedGraph {
         operator: value.operator?.name as string,
         entry: value.entry as string,
         inputs: value.inputs.map((input) => input?.id ?? null),
-        attributes: Object.fromEntries(Object.entries(value.attributes).map(([name, attribute]) => [name, encodeAttribute(attribute)])),
+        attributes: Object.fromEntries(
+          Object.entries(value.attributes).map(([name, attribute]) => [name, encodeAttribute(attribute)]),
+        ),
       }),
       ...(value.data && { data: Array.from(value.data, encode) }),
     })),
@@ -62,7 +64,9 @@ export function serialise(graph: Graph): SerialisedGraph {
  * @throws 'input' naming the value when the data is not a graph of these operators. Nothing in it is trusted.
  */
 export function deserialise(json: unknown, operators: Readonly<Record<string, Operator>> | readonly Operator[]): Graph {
-  const known = new Map((Array.isArray(operators) ? operators : Object.values(operators)).map((operator) => [operator.name, operator]));
+  const known = new Map(
+    (Array.isArray(operators) ? operators : Object.values(operators)).map((operator) => [operator.name, operator]),
+  );
   const root = record(json, 'graph');
   if (root.schema !== SCHEMA) fail(`schema must be '${SCHEMA}', got ${show(root.schema)}`);
   const graph = new Graph();
@@ -71,11 +75,13 @@ export function deserialise(json: unknown, operators: Readonly<Record<string, Op
     const stored = record(item, where);
     const kind = oneOf(stored.kind, kinds, `${where}.kind`);
     const dtype = oneOf(stored.dtype, dtypes, `${where}.dtype`);
-    const name = typeof stored.name === 'string' ? stored.name : fail(`${where}.name must be a string, got ${show(stored.name)}`);
+    const name =
+      typeof stored.name === 'string' ? stored.name : fail(`${where}.name must be a string, got ${show(stored.name)}`);
     const shape = list(stored.shape, `${where}.shape`).map((dimension) =>
       Number.isSafeInteger(dimension) && (dimension as number) >= (kind === 'input' || kind === 'operation' ? BATCH : 0)
         ? (dimension as number)
-        : fail(`${where}.shape must hold whole numbers from 0, or -1 for the batch, got ${show(dimension)}`));
+        : fail(`${where}.shape must hold whole numbers from 0, or -1 for the batch, got ${show(dimension)}`),
+    );
     const made = rebuild(graph, { kind, dtype, name, shape, stored, where }, known);
     if (made.id !== index) fail(`${where} (${name}) must not repeat a parameter, got a second one`);
     if (!equal(made.shape, shape) || made.dtype !== dtype || made.name !== name) {
@@ -100,28 +106,43 @@ interface Header {
   readonly where: string;
 }
 
-function rebuild(graph: Graph, { kind, dtype, name, shape, stored, where }: Header, known: ReadonlyMap<string, Operator>): Value {
+function rebuild(
+  graph: Graph,
+  { kind, dtype, name, shape, stored, where }: Header,
+  known: ReadonlyMap<string, Operator>,
+): Value {
   if (kind === 'input') return graph.input(name, shape, dtype);
   if (kind === 'parameter') return graph.parameter(name, shape);
   if (kind === 'constant') {
     const data = list(stored.data, `${where}.data`);
-    if (data.length !== size(shape)) fail(`${where}.data must hold ${size(shape)} numbers for ${text(shape)}, got ${data.length}`);
+    if (data.length !== size(shape))
+      fail(`${where}.data must hold ${size(shape)} numbers for ${text(shape)}, got ${data.length}`);
     const numbers = data.map((item) => decode(item, `${where}.data`));
     return graph.constant(dtype === 'i32' ? Int32Array.from(numbers) : Float32Array.from(numbers), shape);
   }
-  const operator = known.get(stored.operator as string) ?? fail(`${where}.operator must be one of this library's, got ${show(stored.operator)}`);
+  const operator =
+    known.get(stored.operator as string) ??
+    fail(`${where}.operator must be one of this library's, got ${show(stored.operator)}`);
   const entryName = stored.entry as string;
   const entry = Object.hasOwn(operator.entries, entryName)
     ? operator.entries[entryName]
     : fail(`${where}.entry must be one of ${Object.keys(operator.entries).join(', ')}, got ${show(stored.entry)}`);
   const declared = entry?.inputs ?? [];
   const positions = list(stored.inputs, `${where}.inputs`);
-  if (positions.length !== declared.length) fail(`${where}.inputs must hold ${declared.length} positions, got ${positions.length}`);
-  const inputs = Object.fromEntries(declared.map((input, index) =>
-    [inputName(input), positions[index] === null ? undefined : at(graph, positions[index], `${where}.inputs[${index}]`)]));
+  if (positions.length !== declared.length)
+    fail(`${where}.inputs must hold ${declared.length} positions, got ${positions.length}`);
+  const inputs = Object.fromEntries(
+    declared.map((input, index) => [
+      inputName(input),
+      positions[index] === null ? undefined : at(graph, positions[index], `${where}.inputs[${index}]`),
+    ]),
+  );
   const attributes: Record<string, Attribute> = {};
   for (const [key, value] of Object.entries(record(stored.attributes, `${where}.attributes`))) {
-    Object.defineProperty(attributes, key, { value: decodeAttribute(value, `${where}.attributes.${key}`), enumerable: true });
+    Object.defineProperty(attributes, key, {
+      value: decodeAttribute(value, `${where}.attributes.${key}`),
+      enumerable: true,
+    });
   }
   // The label is made of the scope and the operator; the scope is what is left of the stored one.
   const label = entryName === 'forward' ? operator.name : `${operator.name}.${entryName}`;
@@ -167,7 +188,8 @@ function at(graph: Graph, position: unknown, where: string): Value {
 }
 
 function record(value: unknown, where: string): Record<string, unknown> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return fail(`${where} must be an object, got ${show(value)}`);
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    return fail(`${where} must be an object, got ${show(value)}`);
   return value as Record<string, unknown>;
 }
 
@@ -176,7 +198,9 @@ function list(value: unknown, where: string): readonly unknown[] {
 }
 
 function oneOf<T extends string>(value: unknown, allowed: readonly T[], where: string): T {
-  return allowed.includes(value as T) ? (value as T) : fail(`${where} must be one of ${allowed.join(', ')}, got ${show(value)}`);
+  return allowed.includes(value as T)
+    ? (value as T)
+    : fail(`${where} must be one of ${allowed.join(', ')}, got ${show(value)}`);
 }
 
 /** A stored value in a message, cut short. */

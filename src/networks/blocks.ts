@@ -44,8 +44,12 @@ export interface ConvUnit {
 
 /** Our own names: `conv1/weight`, `conv1/bias`, `conv1/gamma`, `conv1/beta`, `conv1/mean`, `conv1/variance`. */
 export const plainNames = (layer: string): Required<ParameterNames> => ({
-  weight: `${layer}/weight`, bias: `${layer}/bias`, gamma: `${layer}/gamma`, beta: `${layer}/beta`,
-  mean: `${layer}/mean`, variance: `${layer}/variance`,
+  weight: `${layer}/weight`,
+  bias: `${layer}/bias`,
+  gamma: `${layer}/gamma`,
+  beta: `${layer}/beta`,
+  mean: `${layer}/mean`,
+  variance: `${layer}/variance`,
 });
 
 /** Convolution, normalisation of the network's style, ReLU. x [N, H, W, C] -> [N, H', W', channels]. */
@@ -75,9 +79,15 @@ export function normalise(x: Value, names: ParameterNames, style: Style): Value 
   const { epsilon = 1e-5, options } = style;
   const mean = graph.parameter(names.mean, [channels]);
   const variance = graph.parameter(names.variance, [channels]);
-  if (options.mode !== 'training' || options.frozenBatchNorm) return batchNorm(x, { mean, variance, gamma, beta, epsilon });
+  if (options.mode !== 'training' || options.frozenBatchNorm)
+    return batchNorm(x, { mean, variance, gamma, beta, epsilon });
   const { y, statistics } = batchNormTraining(x, { gamma, beta, epsilon, groups: options.groups ?? 1 });
-  options.onStatistics?.({ mean, variance, batch: statistics, perImage: x.shape.slice(1, -1).reduce((a, b) => a * b, 1) });
+  options.onStatistics?.({
+    mean,
+    variance,
+    batch: statistics,
+    perImage: x.shape.slice(1, -1).reduce((a, b) => a * b, 1),
+  });
   return y;
 }
 
@@ -112,11 +122,18 @@ export type ConcatOrder = 'paper' | 'openface';
 export function inception(x: Value, row: InceptionRow, order: ConcatOrder, style: Style): Value {
   const { name, stride = 1 } = row;
   const unit = (input: Value, branch: string, channels: number, kernel: number, step = 1) =>
-    convUnit(input, `${name}/${branch}`, widened(channels, style.options), { kernel, stride: step, padding: (kernel - 1) / 2 }, style);
+    convUnit(
+      input,
+      `${name}/${branch}`,
+      widened(channels, style.options),
+      { kernel, stride: step, padding: (kernel - 1) / 2 },
+      style,
+    );
 
   const one = row['1x1'] > 0 ? unit(x, '1x1', row['1x1'], 1) : undefined;
   const three = unit(unit(x, '3x3reduce', row['3x3reduce'], 1), '3x3', row['3x3'], 3, stride);
-  const five = row['5x5'] > 0 ? unit(unit(x, '5x5reduce', row['5x5reduce'], 1), '5x5', row['5x5'], 5, stride) : undefined;
+  const five =
+    row['5x5'] > 0 ? unit(unit(x, '5x5reduce', row['5x5reduce'], 1), '5x5', row['5x5'], 5, stride) : undefined;
   const pooled = blockPool(x, row, style.options);
   const projected = row.projection > 0 ? unit(pooled, 'projection', row.projection, 1) : pooled;
   const pool = centred(projected, three, `${name}/pool`);
@@ -125,7 +142,11 @@ export function inception(x: Value, row: InceptionRow, order: ConcatOrder, style
   return x.graph.scope(`${name}/concat`, () => concat(branches.filter((branch) => branch !== undefined)));
 }
 
-function blockPool(x: Value, { name, pool, stride = 1 }: InceptionRow, { pools = 'definition', poolEpsilon = 0 }: BuildOptions): Value {
+function blockPool(
+  x: Value,
+  { name, pool, stride = 1 }: InceptionRow,
+  { pools = 'definition', poolEpsilon = 0 }: BuildOptions,
+): Value {
   return x.graph.scope(`${name}/pool`, () => {
     const padding = pools === 'released' || (pools === 'unpadded' && pool === 'l2') ? 0 : 1;
     if (pool === 'max') return maxPool(x, { size: 3, stride: pools === 'released' ? 2 : stride, padding });
@@ -135,7 +156,10 @@ function blockPool(x: Value, { name, pool, stride = 1 }: InceptionRow, { pools =
 
 /** x in the middle of zeros, as large as `like` (the odd row and column at the bottom and right): Torch's DepthConcat. */
 function centred(x: Value, like: Value, name: string): Value {
-  const [down, across] = [1, 2].map((axis) => (like.shape[axis] as number) - (x.shape[axis] as number)) as [number, number];
+  const [down, across] = [1, 2].map((axis) => (like.shape[axis] as number) - (x.shape[axis] as number)) as [
+    number,
+    number,
+  ];
   if (down === 0 && across === 0) return x;
   const top = Math.floor(down / 2);
   const left = Math.floor(across / 2);
@@ -147,7 +171,11 @@ export function linearUnit(x: Value, name: string, outputs: number, activation: 
   const { graph } = x;
   const inputs = x.shape.slice(1).reduce((a, b) => a * b, 1);
   return graph.scope(name, () =>
-    linear(x, graph.parameter(`${name}/weight`, [inputs, outputs]), { bias: graph.parameter(`${name}/bias`, [outputs]), activation }));
+    linear(x, graph.parameter(`${name}/weight`, [inputs, outputs]), {
+      bias: graph.parameter(`${name}/bias`, [outputs]),
+      activation,
+    }),
+  );
 }
 
 /** Local response normalisation as in GoogLeNet and Torch; the paper does not give its constants. */
@@ -155,4 +183,5 @@ export const norm = (x: Value, name: string, { lrn: wanted = true }: BuildOption
   wanted ? x.graph.scope(name, () => lrn(x, { size: 5, alpha: 1e-4, beta: 0.75, k: 1 })) : x;
 
 /** 3x3 max pool, stride 2, padding 1. */
-export const halve = (x: Value, name: string): Value => x.graph.scope(name, () => maxPool(x, { size: 3, stride: 2, padding: 1 }));
+export const halve = (x: Value, name: string): Value =>
+  x.graph.scope(name, () => maxPool(x, { size: 3, stride: 2, padding: 1 }));

@@ -12,7 +12,10 @@ import { type BuildOptions, defineNetwork, type Network, widened } from './netwo
 /** Every convolution carries a bias and, behind it, a learnt factor and offset per channel: dlib's batch norm, already folded. */
 const style = (options: BuildOptions): Style => ({
   names: (layer) => ({
-    weight: `${layer}/conv/filters`, bias: `${layer}/conv/bias`, gamma: `${layer}/scale/weights`, beta: `${layer}/scale/biases`,
+    weight: `${layer}/conv/filters`,
+    bias: `${layer}/conv/bias`,
+    gamma: `${layer}/scale/weights`,
+    beta: `${layer}/scale/biases`,
   }),
   bias: true,
   norm: 'affine',
@@ -52,7 +55,8 @@ function residualDown(x: Value, name: string, channels: number, s: Style): Value
  */
 export const dlibResnet: Network = /* @__PURE__ */ defineNetwork({
   name: 'dlib-resnet',
-  source: 'dlib dnn_face_recognition_resnet_model_v1, layers and names of @vladmandic/face-api 1.7.15 FaceRecognitionNet',
+  source:
+    'dlib dnn_face_recognition_resnet_model_v1, layers and names of @vladmandic/face-api 1.7.15 FaceRecognitionNet',
   input: { width: 150, height: 150 },
   sizes: 'any',
   dimensions: 128,
@@ -71,6 +75,7 @@ export const dlibResnet: Network = /* @__PURE__ */ defineNetwork({
     for (const name of ['conv256_1', 'conv256_2']) y = residual(y, name, s);
     y = residualDown(y, 'conv256_down_out', wide(256), s);
     return x.graph.scope('fc', () =>
-      linear(globalAveragePool(y), x.graph.parameter('fc', [y.shape[3] as number, options.dimensions ?? 128])));
+      linear(globalAveragePool(y), x.graph.parameter('fc', [y.shape[3] as number, options.dimensions ?? 128])),
+    );
   },
 });

@@ -7,14 +7,18 @@ import { globalAveragePool } from '../ops/globalAveragePool.ts';
 import { linear } from '../ops/linear.ts';
 import { maxPool } from '../ops/maxPool.ts';
 import { relu } from '../ops/relu.ts';
-import { type ConvUnit, convUnit, normalise, standard, type Style } from './blocks.ts';
+import { type ConvUnit, convUnit, normalise, type Style, standard } from './blocks.ts';
 import { type BuildOptions, defineNetwork, type Network, widened } from './network.ts';
 
 /** Names of PyTorch's modules: a convolution without bias, batch norm with epsilon 1e-3. */
 const style = (options: BuildOptions): Style => ({
   names: (layer) => ({
-    weight: `${layer}.conv.weight`, bias: `${layer}.conv.bias`, gamma: `${layer}.bn.weight`, beta: `${layer}.bn.bias`,
-    mean: `${layer}.bn.running_mean`, variance: `${layer}.bn.running_var`,
+    weight: `${layer}.conv.weight`,
+    bias: `${layer}.conv.bias`,
+    gamma: `${layer}.bn.weight`,
+    beta: `${layer}.bn.bias`,
+    mean: `${layer}.bn.running_mean`,
+    variance: `${layer}.bn.running_var`,
   }),
   bias: false,
   norm: 'batch',
@@ -30,8 +34,13 @@ function branch(x: Value, name: string, layers: readonly Layer[], s: Style): Val
   return layers.reduce((y, [channels, kernel, halving], index) => {
     const [height, width] = typeof kernel === 'number' ? [kernel, kernel] : kernel;
     const [down, across] = halving ? [0, 0] : [(height - 1) / 2, (width - 1) / 2];
-    return convUnit(y, layers.length === 1 ? name : `${name}.${index}`, widened(channels, s.options),
-      { kernel, stride: halving ? 2 : 1, padding: [down, across, down, across] }, s);
+    return convUnit(
+      y,
+      layers.length === 1 ? name : `${name}.${index}`,
+      widened(channels, s.options),
+      { kernel, stride: halving ? 2 : 1, padding: [down, across, down, across] },
+      s,
+    );
   }, x);
 }
 
@@ -42,7 +51,14 @@ function mixed(x: Value, name: string, branches: readonly (readonly Layer[])[], 
 }
 
 /** x + scale * conv(branches), then ReLU unless it is the last block. */
-function residual(x: Value, name: string, branches: readonly (readonly Layer[])[], scale: number, s: Style, activation = true): Value {
+function residual(
+  x: Value,
+  name: string,
+  branches: readonly (readonly Layer[])[],
+  scale: number,
+  s: Style,
+  activation = true,
+): Value {
   const { graph } = x;
   const channels = x.shape[3] as number;
   const joined = mixed(x, name, branches, s);
@@ -60,11 +76,17 @@ function residual(x: Value, name: string, branches: readonly (readonly Layer[])[
   });
 }
 
-const block35: readonly (readonly Layer[])[] = [[[32, 1]], [[32, 1], [32, 3]], [[32, 1], [32, 3], [32, 3]]];
-const block17: readonly (readonly Layer[])[] = [[[128, 1]], [[128, 1], [128, [1, 7]], [128, [7, 1]]]];
-const block8: readonly (readonly Layer[])[] = [[[192, 1]], [[192, 1], [192, [1, 3]], [192, [3, 1]]]];
-const mixed6a: readonly (readonly Layer[])[] = [[[384, 3, 'halving']], [[192, 1], [192, 3], [256, 3, 'halving']]];
-const mixed7a: readonly (readonly Layer[])[] = [
+type Branches = readonly (readonly Layer[])[];
+// biome-ignore format: a branch is read in one line
+const block35: Branches = [[[32, 1]], [[32, 1], [32, 3]], [[32, 1], [32, 3], [32, 3]]];
+// biome-ignore format: a branch is read in one line
+const block17: Branches = [[[128, 1]], [[128, 1], [128, [1, 7]], [128, [7, 1]]]];
+// biome-ignore format: a branch is read in one line
+const block8: Branches = [[[192, 1]], [[192, 1], [192, [1, 3]], [192, [3, 1]]]];
+// biome-ignore format: a branch is read in one line
+const mixed6a: Branches = [[[384, 3, 'halving']], [[192, 1], [192, 3], [256, 3, 'halving']]];
+// biome-ignore format: a branch is read in one line
+const mixed7a: Branches = [
   [[256, 1], [384, 3, 'halving']], [[256, 1], [256, 3, 'halving']], [[256, 1], [256, 3], [256, 3, 'halving']],
 ];
 
@@ -104,9 +126,16 @@ export const inceptionResnetV1: Network = /* @__PURE__ */ defineNetwork({
     const pooled = graph.scope('avgpool_1a', () => globalAveragePool(y));
     const inputs = pooled.shape[1] as number;
     const dimensions = options.dimensions ?? 512;
-    const last = graph.scope('last_linear', () => linear(pooled, graph.parameter('last_linear.weight', [inputs, dimensions])));
+    const last = graph.scope('last_linear', () =>
+      linear(pooled, graph.parameter('last_linear.weight', [inputs, dimensions])),
+    );
     const names = {
-      weight: '', bias: '', gamma: 'last_bn.weight', beta: 'last_bn.bias', mean: 'last_bn.running_mean', variance: 'last_bn.running_var',
+      weight: '',
+      bias: '',
+      gamma: 'last_bn.weight',
+      beta: 'last_bn.bias',
+      mean: 'last_bn.running_mean',
+      variance: 'last_bn.running_var',
     };
     return graph.scope('last_bn', () => normalise(last, names, s));
   },

@@ -1,6 +1,16 @@
 import type { Value } from '../graph/graph.ts';
 import { globalAveragePool } from '../ops/globalAveragePool.ts';
-import { type ConcatOrder, convUnit, halve, type InceptionRow, inception, linearUnit, norm, plainNames, type Style } from './blocks.ts';
+import {
+  type ConcatOrder,
+  convUnit,
+  halve,
+  type InceptionRow,
+  inception,
+  linearUnit,
+  norm,
+  plainNames,
+  type Style,
+} from './blocks.ts';
 import { type BuildOptions, widened } from './network.ts';
 
 /** What distinguishes the paper's Inception networks from each other. */
@@ -22,7 +32,11 @@ export interface Trunk {
 export function inceptionTrunk(x: Value, trunk: Trunk, options: BuildOptions): Value {
   const { batchNorm = trunk.batchNorm, bias = true, dimensions = 128 } = options;
   const style: Style = { names: plainNames, bias, norm: batchNorm ? 'batch' : 'none', epsilon: 1e-5, options };
-  const [conv1, reduce, conv2] = (trunk.stem ?? [64, 64, 192]).map((channels) => widened(channels, options)) as [number, number, number];
+  const [conv1, reduce, conv2] = (trunk.stem ?? [64, 64, 192]).map((channels) => widened(channels, options)) as [
+    number,
+    number,
+    number,
+  ];
 
   let y = convUnit(x, 'conv1', conv1, { kernel: 7, stride: 2, padding: 3 }, style);
   y = norm(halve(y, 'pool1'), 'norm1', options);
@@ -30,6 +44,11 @@ export function inceptionTrunk(x: Value, trunk: Trunk, options: BuildOptions): V
   y = convUnit(y, 'inception2/3x3', conv2, { kernel: 3, padding: 1 }, style);
   y = halve(norm(y, 'norm2', options), 'pool2');
   for (const row of trunk.rows) y = inception(y, row, trunk.order, style);
-  if (trunk.hidden) return linearUnit(linearUnit(y, 'hidden', widened(trunk.hidden, options), 'relu'), 'embedding', dimensions);
-  return linearUnit(x.graph.scope('average', () => globalAveragePool(y)), 'embedding', dimensions);
+  if (trunk.hidden)
+    return linearUnit(linearUnit(y, 'hidden', widened(trunk.hidden, options), 'relu'), 'embedding', dimensions);
+  return linearUnit(
+    x.graph.scope('average', () => globalAveragePool(y)),
+    'embedding',
+    dimensions,
+  );
 }

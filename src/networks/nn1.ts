@@ -4,7 +4,11 @@ import { convUnit, halve, linearUnit, norm, plainNames, type Style } from './blo
 import { type BuildOptions, defineNetwork, type Network, widened } from './network.ts';
 
 const style = (options: BuildOptions): Style => ({
-  names: plainNames, bias: options.bias ?? true, norm: options.batchNorm ? 'batch' : 'none', epsilon: 1e-5, options,
+  names: plainNames,
+  bias: options.bias ?? true,
+  norm: options.batchNorm ? 'batch' : 'none',
+  epsilon: 1e-5,
+  options,
 });
 
 /**

@@ -3,6 +3,7 @@ import { inceptionTrunk } from './inception-trunk.ts';
 import { defineNetwork, type Network } from './network.ts';
 
 /** Table 2 of the paper, also NN3's. */
+// biome-ignore format: a row of the table is a line
 export const nn2Rows: readonly InceptionRow[] = [
   { name: 'inception3a', '1x1': 64, '3x3reduce': 96, '3x3': 128, '5x5reduce': 16, '5x5': 32, pool: 'max', projection: 32 },
   { name: 'inception3b', '1x1': 64, '3x3reduce': 96, '3x3': 128, '5x5reduce': 32, '5x5': 64, pool: 'l2', projection: 64 },
@@ -20,7 +21,7 @@ export const nn2Rows: readonly InceptionRow[] = [
  * NN2, the Inception network of the paper (7.5 M parameters, 1.6 G multiply-adds).
  *
  * The paper has no batch normalisation; `batchNorm` (default true, as OpenFace's NN2) adds it: 7,472,144 parameters with,
- * 7,456,192 without. The paper does not give the range of its pixels; ours is (byte - 127.5) / 128.
+ * 7,456,304 without. The paper does not give the range of its pixels; ours is (byte - 127.5) / 128.
  */
 export const nn2: Network = /* @__PURE__ */ defineNetwork({
   name: 'nn2',

@@ -3,6 +3,7 @@ import { inceptionTrunk } from './inception-trunk.ts';
 import { defineNetwork, type Network } from './network.ts';
 
 /** OpenFace nn4.small2: NN4 without 4b, 4c, 4d, and with smaller 5a and 5b. */
+// biome-ignore format: a row of the table is a line
 const rows: readonly InceptionRow[] = [
   { name: 'inception3a', '1x1': 64, '3x3reduce': 96, '3x3': 128, '5x5reduce': 16, '5x5': 32, pool: 'max', projection: 32 },
   { name: 'inception3b', '1x1': 64, '3x3reduce': 96, '3x3': 128, '5x5reduce': 32, '5x5': 64, pool: 'l2', projection: 64 },

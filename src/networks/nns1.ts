@@ -3,6 +3,7 @@ import { inceptionTrunk } from './inception-trunk.ts';
 import { defineNetwork, type Network } from './network.ts';
 
 /** Half of nn4.small2's shape with NN2's 5a and 5b; ours. */
+// biome-ignore format: a row of the table is a line
 const rows: readonly InceptionRow[] = [
   { name: 'inception3a', '1x1': 32, '3x3reduce': 48, '3x3': 64, '5x5reduce': 8, '5x5': 16, pool: 'max', projection: 16 },
   { name: 'inception3b', '1x1': 32, '3x3reduce': 48, '3x3': 64, '5x5reduce': 16, '5x5': 32, pool: 'l2', projection: 32 },
@@ -25,5 +26,6 @@ export const nns1: Network = /* @__PURE__ */ defineNetwork({
   sizes: 'shapes',
   dimensions: 128,
   pixels: { scale: 1 / 128, shift: [-127.5 / 128, -127.5 / 128, -127.5 / 128] },
-  features: (x, options = {}) => inceptionTrunk(x, { rows, stem: [32, 32, 96], order: 'paper', batchNorm: false, hidden: 1328 }, options),
+  features: (x, options = {}) =>
+    inceptionTrunk(x, { rows, stem: [32, 32, 96], order: 'paper', batchNorm: false, hidden: 1328 }, options),
 });

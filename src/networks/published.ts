@@ -40,6 +40,7 @@ export function readFigure(figure: Figure): { value: number; within: number } {
 }
 
 /** Schroff et al. 2015, Table 1; its 'concat' row moves no data. The 1x32x128 of fc1 and fc2 are 4,096 numbers. */
+// biome-ignore format: a row of the table is a line
 const table1: readonly PublishedRow[] = [
   { row: 'conv1', block: 'conv1', output: [110, 110, 64], parameters: '9K', multiplyAdds: '115M' },
   { row: 'pool1', block: 'pool1', output: [55, 55, 64] },
@@ -64,6 +65,7 @@ const table1: readonly PublishedRow[] = [
 ];
 
 /** Schroff et al. 2015, Table 2. */
+// biome-ignore format: a row of the table is a line
 const table2: readonly PublishedRow[] = [
   { row: 'conv1 7x7x3, 2', block: 'conv1', output: [112, 112, 64], parameters: '9K', multiplyAdds: '119M' },
   { row: 'max pool + norm', block: 'norm1', output: [56, 56, 64] },
@@ -86,40 +88,64 @@ const table2: readonly PublishedRow[] = [
 /** Published figures by network. OpenFace's counts include batch norm, the paper's do not. */
 export const published: Readonly<Record<NetworkName, Published>> = {
   nn1: {
-    source: 'Schroff et al. 2015, Tables 1 and 3', layers: 'published', parameters: '140M', multiplyAdds: '1.6B',
-    validationRate: { percent: 87.9, standardError: 1.9 }, rows: table1,
+    source: 'Schroff et al. 2015, Tables 1 and 3',
+    layers: 'published',
+    parameters: '140M',
+    multiplyAdds: '1.6B',
+    validationRate: { percent: 87.9, standardError: 1.9 },
+    rows: table1,
   },
   nn2: {
-    source: 'Schroff et al. 2015, Tables 2 and 3', layers: 'published', parameters: '7.5M', multiplyAdds: '1.6B',
-    validationRate: { percent: 89.4, standardError: 1.6 }, rows: table2,
+    source: 'Schroff et al. 2015, Tables 2 and 3',
+    layers: 'published',
+    parameters: '7.5M',
+    multiplyAdds: '1.6B',
+    validationRate: { percent: 89.4, standardError: 1.6 },
+    rows: table2,
   },
   nn3: {
-    source: 'Schroff et al. 2015, Table 3 and section 3.3', layers: 'published',
+    source: 'Schroff et al. 2015, Table 3 and section 3.3',
+    layers: 'published',
     validationRate: { percent: 88.3, standardError: 1.7 },
   },
   nn4: {
-    source: 'Schroff et al. 2015, Table 3 (layers unpublished); layers and 6,959,088 parameters of OpenFace nn4', layers: 'approximated',
-    parameters: '6959088', multiplyAdds: '285M', validationRate: { percent: 82, standardError: 2.3 },
+    source: 'Schroff et al. 2015, Table 3 (layers unpublished); layers and 6,959,088 parameters of OpenFace nn4',
+    layers: 'approximated',
+    parameters: '6959088',
+    multiplyAdds: '285M',
+    validationRate: { percent: 82, standardError: 2.3 },
     lfw: { accuracy: 0.9157, standardDeviation: 0.0152 },
   },
   nns1: {
-    source: 'Schroff et al. 2015, Table 3 and section 3.3 (layers unpublished)', layers: 'reconstructed', parameters: '26M', multiplyAdds: '220M',
+    source: 'Schroff et al. 2015, Table 3 and section 3.3 (layers unpublished)',
+    layers: 'reconstructed',
+    parameters: '26M',
+    multiplyAdds: '220M',
     validationRate: { percent: 82.4, standardError: 2.4 },
   },
   nns2: {
-    source: 'Schroff et al. 2015, Table 3 and section 3.3 (layers unpublished)', layers: 'reconstructed', parameters: '4.3M', multiplyAdds: '20M',
+    source: 'Schroff et al. 2015, Table 3 and section 3.3 (layers unpublished)',
+    layers: 'reconstructed',
+    parameters: '4.3M',
+    multiplyAdds: '20M',
     validationRate: { percent: 51.9, standardError: 2.9 },
   },
   'nn4.small1': {
-    source: 'OpenFace nn4.small1.def.lua, docs/models-and-accuracies.md', layers: 'published', parameters: '5579520',
+    source: 'OpenFace nn4.small1.def.lua, docs/models-and-accuracies.md',
+    layers: 'published',
+    parameters: '5579520',
     lfw: { accuracy: 0.921, standardDeviation: 0.016 },
   },
   'nn4.small2': {
-    source: 'OpenFace nn4.small2.def.lua, docs/models-and-accuracies.md', layers: 'published', parameters: '3733968',
+    source: 'OpenFace nn4.small2.def.lua, docs/models-and-accuracies.md',
+    layers: 'published',
+    parameters: '3733968',
     lfw: { accuracy: 0.9292, standardDeviation: 0.0134 },
   },
   'dlib-resnet': { source: '@vladmandic/face-api 1.7.15, face_recognition_model', layers: 'published' },
   'inception-resnet-v1': {
-    source: 'davidsandberg/facenet, model 20180402-114759', layers: 'published', lfw: { accuracy: 0.9965, standardDeviation: 0.00252 },
+    source: 'davidsandberg/facenet, model 20180402-114759',
+    layers: 'published',
+    lfw: { accuracy: 0.9965, standardDeviation: 0.00252 },
   },
 };
