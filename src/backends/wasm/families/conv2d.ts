@@ -16,18 +16,26 @@ function direct(shapes: Shapes, a: Conv2d, adapter: WasmAdapter) {
   const [batch, , , channels] = shapes.x as Image;
   const [kernelHeight, kernelWidth] = shapes.weight as Weight;
   const [, outHeight, outWidth, outChannels] = shapes.y as Image;
-  const { params, floats } = bands({
-    batch, lines: outHeight, pixels: outWidth, step: a.strideY, reach: kernelHeight,
-    lineFloats: ((outWidth - 1) * a.strideX + kernelWidth) * channels,
-    copies: kernelHeight * kernelWidth > 1 || a.padTop + a.padLeft + a.padBottom + a.padRight > 0,
-  }, adapter);
+  const { params, floats } = bands(
+    {
+      batch,
+      lines: outHeight,
+      pixels: outWidth,
+      step: a.strideY,
+      reach: kernelHeight,
+      lineFloats: ((outWidth - 1) * a.strideX + kernelWidth) * channels,
+      copies: kernelHeight * kernelWidth > 1 || a.padTop + a.padLeft + a.padBottom + a.padRight > 0,
+    },
+    adapter,
+  );
   const rows = size((shapes.weight as Shape).slice(0, 3));
   return {
     steps: [{ kernel: 'direct', params, launch }],
     scratch: { scratch: floats },
     packed: {
       panels: {
-        from: 'weight', elements: rows * packedColumns(outChannels, adapter),
+        from: 'weight',
+        elements: rows * packedColumns(outChannels, adapter),
         step: { kernel: 'packWeight', params: { rows, columns: columns(shapes.weight as Shape) }, launch },
       },
     },
@@ -38,22 +46,35 @@ function direct(shapes: Shapes, a: Conv2d, adapter: WasmAdapter) {
 function inputGradient(shapes: Shapes, a: Conv2d, adapter: WasmAdapter) {
   const [batch, height, width, channels] = shapes.dx as Image;
   const [kernelHeight, kernelWidth, , outChannels] = shapes.weight as Weight;
-  const steps = (size: number, stride: number, pad: number) => Math.floor((size - 1 + pad) / stride) - Math.floor(pad / stride) + 1;
+  const steps = (size: number, stride: number, pad: number) =>
+    Math.floor((size - 1 + pad) / stride) - Math.floor(pad / stride) + 1;
   const pixels = steps(width, a.strideX, a.padLeft);
   const reach = Math.ceil(kernelHeight / a.strideY);
-  const { params, floats } = bands({
-    batch, lines: steps(height, a.strideY, a.padTop), pixels, step: 1, reach,
-    lineFloats: (pixels + Math.ceil(kernelWidth / a.strideX) - 1) * outChannels,
-    copies: kernelHeight * kernelWidth > 1 || a.padTop + a.padLeft + a.padBottom + a.padRight > 0 || a.strideY * a.strideX > 1,
-  }, adapter);
+  const { params, floats } = bands(
+    {
+      batch,
+      lines: steps(height, a.strideY, a.padTop),
+      pixels,
+      step: 1,
+      reach,
+      lineFloats: (pixels + Math.ceil(kernelWidth / a.strideX) - 1) * outChannels,
+      copies:
+        kernelHeight * kernelWidth > 1 ||
+        a.padTop + a.padLeft + a.padBottom + a.padRight > 0 ||
+        a.strideY * a.strideX > 1,
+    },
+    adapter,
+  );
   return {
     steps: [{ kernel: 'inputGradientDirect', params, launch }],
     scratch: { scratch: floats },
     packed: {
       panels: {
-        from: 'weight', elements: kernelHeight * kernelWidth * outChannels * packedColumns(channels, adapter),
+        from: 'weight',
+        elements: kernelHeight * kernelWidth * outChannels * packedColumns(channels, adapter),
         step: {
-          kernel: 'packTransposed', launch,
+          kernel: 'packTransposed',
+          launch,
           params: { kernelHeight, kernelWidth, channels, outChannels, strideY: a.strideY, strideX: a.strideX },
         },
       },
@@ -91,23 +112,39 @@ function winograd(size: 2 | 4, channels: number, outChannels: number, adapter: W
   const element = (floats: number) => roundUp(floats, 2 * LINE) + LINE;
   const pointers = 48;
   const intermediate = 144;
-  const threadFloats = roundUp(tableFloats(blockTiles), LINE) + pointers + intermediate + roundUp(channels, LINE)
-    + points * (element(blockTiles * channels) + element(blockTiles * packed));
-  return { params: { blockTiles, threadFloats }, scratch: { scratch: adapter.threads * threadFloats }, elements: points * channels * packed };
+  const threadFloats =
+    roundUp(tableFloats(blockTiles), LINE) +
+    pointers +
+    intermediate +
+    roundUp(channels, LINE) +
+    points * (element(blockTiles * channels) + element(blockTiles * packed));
+  return {
+    params: { blockTiles, threadFloats },
+    scratch: { scratch: adapter.threads * threadFloats },
+    elements: points * channels * packed,
+  };
 }
 
 const winogradForward = (size: 2 | 4) => (shapes: Shapes, _: Conv2d, adapter: WasmAdapter) => {
   const [, , channels, outChannels] = shapes.weight as Weight;
   const { params, scratch, elements } = winograd(size, channels, outChannels, adapter);
   const step = { kernel: `transformWeightF${size}`, params: { channels, outChannels, transposed: 0 }, launch };
-  return { steps: [{ kernel: `winogradF${size}`, params, launch }], scratch, packed: { panels: { from: 'weight', elements, step } } };
+  return {
+    steps: [{ kernel: `winogradF${size}`, params, launch }],
+    scratch,
+    packed: { panels: { from: 'weight', elements, step } },
+  };
 };
 
 const winogradInputGradient = (size: 2 | 4) => (shapes: Shapes, _: Conv2d, adapter: WasmAdapter) => {
   const [, , channels, outChannels] = shapes.weight as Weight;
   const { params, scratch, elements } = winograd(size, outChannels, channels, adapter);
   const step = { kernel: `transformWeightF${size}`, params: { channels, outChannels, transposed: 1 }, launch };
-  return { steps: [{ kernel: `inputGradientWinogradF${size}`, params, launch }], scratch, packed: { panels: { from: 'weight', elements, step } } };
+  return {
+    steps: [{ kernel: `inputGradientWinogradF${size}`, params, launch }],
+    scratch,
+    packed: { panels: { from: 'weight', elements, step } },
+  };
 };
 
 /** Fewer channels than this leave too little work per transform. */
@@ -139,11 +176,35 @@ const gradientTiles = (shapes: Shapes, a: Conv2d) => {
 
 /** Kernels of conv2d besides the plain ones of asm/conv2d.ts. */
 export const families: FamilyTable<WasmAdapter> = [
-  { entry: 'forward', name: 'winograd-f4', order: 'winograd-f4', when: (shapes, a) => forwardTiles(shapes, a) === 4, lower: winogradForward(4) },
-  { entry: 'forward', name: 'winograd-f2', order: 'winograd-f2', when: (shapes, a) => forwardTiles(shapes, a) === 2, lower: winogradForward(2) },
+  {
+    entry: 'forward',
+    name: 'winograd-f4',
+    order: 'winograd-f4',
+    when: (shapes, a) => forwardTiles(shapes, a) === 4,
+    lower: winogradForward(4),
+  },
+  {
+    entry: 'forward',
+    name: 'winograd-f2',
+    order: 'winograd-f2',
+    when: (shapes, a) => forwardTiles(shapes, a) === 2,
+    lower: winogradForward(2),
+  },
   { entry: 'forward', name: 'direct', order: 'direct', when: () => true, lower: direct },
-  { entry: 'inputGradient', name: 'winograd-f4', order: 'winograd-f4', when: (shapes, a) => gradientTiles(shapes, a) === 4, lower: winogradInputGradient(4) },
-  { entry: 'inputGradient', name: 'winograd-f2', order: 'winograd-f2', when: (shapes, a) => gradientTiles(shapes, a) === 2, lower: winogradInputGradient(2) },
+  {
+    entry: 'inputGradient',
+    name: 'winograd-f4',
+    order: 'winograd-f4',
+    when: (shapes, a) => gradientTiles(shapes, a) === 4,
+    lower: winogradInputGradient(4),
+  },
+  {
+    entry: 'inputGradient',
+    name: 'winograd-f2',
+    order: 'winograd-f2',
+    when: (shapes, a) => gradientTiles(shapes, a) === 2,
+    lower: winogradInputGradient(2),
+  },
   { entry: 'inputGradient', name: 'direct', order: 'direct', when: () => true, lower: inputGradient },
   { entry: 'weightGradient', name: 'direct', order: 'blocked', when: () => true, lower: weightGradient },
 ];

@@ -35,7 +35,10 @@ export interface Walk {
 const BLOCK_BYTES = 256 * 1024;
 
 /** Numbers that a kernel with bands takes, and the floats of scratch of all threads. None but the last depends on the batch. */
-export function bands(walk: Walk, { threads }: WasmAdapter): { params: { blockPixels: number; bandStart: number; threadFloats: number }; floats: number } {
+export function bands(
+  walk: Walk,
+  { threads }: WasmAdapter,
+): { params: { blockPixels: number; bandStart: number; threadFloats: number }; floats: number } {
   const { batch, lines, pixels, step, reach, lineFloats, copies } = walk;
   const bytesPerPixel = (step * lineFloats * 4) / pixels;
   const blockPixels = Math.max(48, Math.min(1008, Math.floor(BLOCK_BYTES / bytesPerPixel / 12) * 12));

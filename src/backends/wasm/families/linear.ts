@@ -20,7 +20,11 @@ function forward(shapes: Shapes, _: unknown, adapter: WasmAdapter) {
     steps: [{ kernel: 'direct', params, launch }],
     scratch,
     packed: {
-      panels: { from: 'weight', elements: features * packedColumns(outputs, adapter), step: { kernel: 'packWeight', params: { features, outputs }, launch } },
+      panels: {
+        from: 'weight',
+        elements: features * packedColumns(outputs, adapter),
+        step: { kernel: 'packWeight', params: { features, outputs }, launch },
+      },
     },
   };
 }
@@ -32,7 +36,11 @@ function inputGradient(shapes: Shapes, _: unknown, adapter: WasmAdapter) {
     steps: [{ kernel: 'inputGradientDirect', params, launch }],
     scratch,
     packed: {
-      panels: { from: 'weight', elements: outputs * packedColumns(features, adapter), step: { kernel: 'packTransposed', params: { features, outputs }, launch } },
+      panels: {
+        from: 'weight',
+        elements: outputs * packedColumns(features, adapter),
+        step: { kernel: 'packTransposed', params: { features, outputs }, launch },
+      },
     },
   };
 }
