@@ -8,8 +8,10 @@ import type { Operator } from '../src/graph/operator.ts';
 import { size } from '../src/graph/shape.ts';
 import { uniform } from './numeric.ts';
 import type { Case, OperatorSpec } from './ops/operator-spec.ts';
+import type { UpdateSpec } from './ops/update-spec.ts';
 
-const specs = import.meta.glob<{ spec?: OperatorSpec }>('./ops/*.ts', { eager: true });
+/** Operators that update parameters in place have `updateSpecs` instead (test/optimisers.test.ts). */
+const specs = import.meta.glob<{ spec?: OperatorSpec; updateSpecs?: readonly UpdateSpec[] }>('./ops/*.ts', { eager: true });
 const definitions = import.meta.glob<Record<string, unknown>>('../src/ops/*.ts', { eager: true });
 const stem = (path: string) => path.replace(/^.*\//, '').replace(/\..*$/, '');
 
@@ -148,7 +150,7 @@ describe('every operator has four files', () => {
     return new RegExp(`^export function ${kernel}`, 'm').test(readFileSync(new URL(`asm/${name}.ts`, root), 'utf8'));
   };
   const twins = listed('asm', /^(?!.*\.(d|generated)\.ts$).*\.ts$/).filter(exportsKernel).sort();
-  const specified = Object.entries(specs).filter(([, { spec }]) => spec).map(([path]) => stem(path)).sort();
+  const specified = Object.entries(specs).filter(([, { spec, updateSpecs }]) => spec ?? updateSpecs).map(([path]) => stem(path)).sort();
 
   test('shaders', () => expect(shaders).toEqual(operators));
   test('twins', () => expect(twins).toEqual(operators));
