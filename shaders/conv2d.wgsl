@@ -20,7 +20,7 @@ struct Params {
   // Tiles compute gridHeight x gridWidth pixels of y, at start + step * grid: all of y, or every other pixel of a gradient.
   gridHeight : u32, gridWidth : u32, stepY : u32, stepX : u32, startY : u32, startX : u32,
   block : u32,  // columns of packed weights that lie together
-  layer : u32, hasBias : u32, hasResidual : u32, hasBias4 : u32, hasResidual4 : u32,
+  layer : u32, hasBias : u32, hasResidual : u32, hasBias4 : u32,
   xStride : u32, xOffset : u32, yStride : u32, yOffset : u32, residualStride : u32, residualOffset : u32,
   dyStride : u32, dyOffset : u32, dxStride : u32, dxOffset : u32,
   x4Stride : u32, x4Offset : u32, y4Stride : u32, y4Offset : u32, residual4Stride : u32, residual4Offset : u32,
@@ -31,6 +31,8 @@ const TM = 8u;               // pixels of a register tile
 const V = 2u;                // vec4s of output channels of a lane
 const LC = 8u;               // lanes of a workgroup of the tiled kernels, side by side in output channels
 const TP = 4u;               // pixels, and channels, of a tile of the plain kernels
+const RESIDUAL = 0u;         // tiled kernels: 1 if a residual is added before the activation
+const EXPONENT = 0x7f800000u;  // all bits of it are set in NaN and infinity; comparisons may be folded away, bits may not
 const WIDTH = 256u;          // virtual width of the reduction tree of biasGradient
 
 @group(0) @binding(0) var<uniform> params : Params;
@@ -52,11 +54,6 @@ const WIDTH = 256u;          // virtual width of the reduction tree of biasGradi
 @group(0) @binding(16) var<storage, read_write> flags : array<atomic<u32>>;
 
 var<workgroup> partial : array<f32, WIDTH>;
-
-// Whether all exponent bits are set: NaN or infinity. Comparisons may be folded away, bits may not.
-fn notFinite(value : f32) -> bool { return (bitcast<u32>(value) & 0x7f800000u) == 0x7f800000u; }
-
-fn anyNotFinite(value : vec4f) -> bool { return any((bitcast<vec4u>(value) & vec4u(0x7f800000u)) == vec4u(0x7f800000u)); }
 
 // TP pixels by TP output channels an invocation.
 @compute @workgroup_size(LANES)
@@ -104,7 +101,7 @@ fn forward(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) g
         }
       }
     }
-    var bad = false;
+    var worst = 0u;
     for (var i = 0u; i < TP; i++) { // unroll
       for (var j = 0u; j < TP; j++) { // unroll
         let pixel = first + i;
@@ -112,28 +109,29 @@ fn forward(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) g
         if (pixel < pixels && co < params.outChannels) {
           var value = sum[i][j];
           if (params.hasResidual == 1u) { value += residual[params.residualOffset + pixel * params.residualStride + co]; }
-          bad = bad || notFinite(value);
+          worst = max(worst, bitcast<u32>(value) & EXPONENT);
           if (params.relu == 1u) { value = max(value, 0.0); }
           y[params.yOffset + pixel * params.yStride + co] = value;
         }
       }
     }
-    if (bad) { atomicStore(&flags[params.layer], 1u); }
+    if (worst == EXPONENT) { atomicStore(&flags[params.layer], 1u); }
   }
 }
 
-// Finishes four output channels of grid pixel m and stores them; tells whether one of them was not finite.
-fn store4(m : u32, c : u32, sum : vec4f) -> bool {
+// Where grid pixel m lies: row and column at which its window begins (wrapped below zero where that is outside), index of the input pixel
+// there, and index of its output pixel.
+struct Window { top : u32, left : u32, base : u32, pixel : u32 }
+
+fn window(m : u32) -> Window {
   let line = m / params.gridWidth;
-  let oy = line % params.gridHeight * params.stepY + params.startY;
-  let ox = m % params.gridWidth * params.stepX + params.startX;
-  let pixel = (line / params.gridHeight * params.outHeight + oy) * params.outWidth + ox;
-  var value = sum;
-  if (params.hasResidual4 == 1u) { value += residual4[params.residual4Offset + pixel * params.residual4Stride + c]; }
-  let bad = anyNotFinite(value);
-  if (params.relu == 1u) { value = max(value, vec4f(0.0)); }
-  y4[params.y4Offset + pixel * params.y4Stride + c] = value;
-  return bad;
+  let gx = m - line * params.gridWidth;
+  let n = line / params.gridHeight;
+  let gy = line - n * params.gridHeight;
+  let top = gy * params.strideY - params.padTop;
+  let left = gx * params.strideX - params.padLeft;
+  return Window(top, left, (n * params.height + top) * params.width + left,
+                (n * params.outHeight + gy * params.stepY + params.startY) * params.outWidth + gx * params.stepX + params.startX);
 }
 
 // TM pixels by 4 * V output channels an invocation; the LC lanes of a workgroup have the same pixels.
@@ -148,18 +146,25 @@ fn forwardVec4(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) gr
   if (first >= pixels) { return; }
   let block = tile % blocks;
   let channel = block * V * LC + lane;
+  let floor = vec4f(select(-3.4028234e38, 0.0, params.relu == 1u));
   var top : array<u32, TM>;
   var left : array<u32, TM>;
   var base : array<u32, TM>;
+  var pixel : array<u32, TM>;
   var sum : array<array<vec4f, V>, TM>;
   for (var i = 0u; i < TM; i++) { // unroll
-    let m = min(first + i, pixels - 1u);
-    let line = m / params.gridWidth;
-    top[i] = line % params.gridHeight * params.strideY - params.padTop;
-    left[i] = m % params.gridWidth * params.strideX - params.padLeft;
-    base[i] = (line / params.gridHeight * params.height + top[i]) * params.width + left[i];
+    let at = window(min(first + i, pixels - 1u));
+    top[i] = at.top;
+    left[i] = at.left;
+    base[i] = at.base;
+    pixel[i] = at.pixel;
+  }
+  if (params.hasBias4 == 1u) {
     for (var j = 0u; j < V; j++) { // unroll
-      if (params.hasBias4 == 1u) { sum[i][j] = bias4[min(channel + j * LC, outChannels - 1u)]; }
+      let b = bias4[min(channel + j * LC, outChannels - 1u)];
+      for (var i = 0u; i < TM; i++) { // unroll
+        sum[i][j] = b;
+      }
     }
   }
   var k = block * params.kernelHeight * params.kernelWidth * params.channels * (V * LC) + lane;
@@ -187,13 +192,19 @@ fn forwardVec4(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) gr
       }
     }
   }
-  var bad = false;
+  var worst = vec4u(0u);
   for (var i = 0u; i < TM; i++) { // unroll
-    for (var j = 0u; j < V; j++) { // unroll
-      if (first + i < pixels && channel + j * LC < outChannels) { bad = store4(first + i, channel + j * LC, sum[i][j]) || bad; }
+    if (first + i < pixels) {
+      for (var j = 0u; j < V; j++) { // unroll
+        if (channel + j * LC < outChannels) {
+          if (RESIDUAL == 1u) { sum[i][j] += residual4[params.residual4Offset + pixel[i] * params.residual4Stride + channel + j * LC]; }
+          worst = max(worst, bitcast<vec4u>(sum[i][j]) & vec4u(EXPONENT));
+          y4[params.y4Offset + pixel[i] * params.y4Stride + channel + j * LC] = max(sum[i][j], floor);
+        }
+      }
     }
   }
-  if (bad) { atomicStore(&flags[params.layer], 1u); }
+  if (any(worst == vec4u(EXPONENT))) { atomicStore(&flags[params.layer], 1u); }
 }
 
 // forwardVec4 with scalar loads of x.
@@ -207,18 +218,25 @@ fn forwardImage(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) g
   if (first >= pixels) { return; }
   let block = tile % blocks;
   let channel = block * V * LC + lane;
+  let floor = vec4f(select(-3.4028234e38, 0.0, params.relu == 1u));
   var top : array<u32, TM>;
   var left : array<u32, TM>;
   var base : array<u32, TM>;
+  var pixel : array<u32, TM>;
   var sum : array<array<vec4f, V>, TM>;
   for (var i = 0u; i < TM; i++) { // unroll
-    let m = min(first + i, pixels - 1u);
-    let line = m / params.gridWidth;
-    top[i] = line % params.gridHeight * params.strideY - params.padTop;
-    left[i] = m % params.gridWidth * params.strideX - params.padLeft;
-    base[i] = (line / params.gridHeight * params.height + top[i]) * params.width + left[i];
+    let at = window(min(first + i, pixels - 1u));
+    top[i] = at.top;
+    left[i] = at.left;
+    base[i] = at.base;
+    pixel[i] = at.pixel;
+  }
+  if (params.hasBias4 == 1u) {
     for (var j = 0u; j < V; j++) { // unroll
-      if (params.hasBias4 == 1u) { sum[i][j] = bias4[min(channel + j * LC, outChannels - 1u)]; }
+      let b = bias4[min(channel + j * LC, outChannels - 1u)];
+      for (var i = 0u; i < TM; i++) { // unroll
+        sum[i][j] = b;
+      }
     }
   }
   var k = block * params.kernelHeight * params.kernelWidth * params.channels * (V * LC) + lane;
@@ -240,13 +258,19 @@ fn forwardImage(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) g
       }
     }
   }
-  var bad = false;
+  var worst = vec4u(0u);
   for (var i = 0u; i < TM; i++) { // unroll
-    for (var j = 0u; j < V; j++) { // unroll
-      if (first + i < pixels && channel + j * LC < outChannels) { bad = store4(first + i, channel + j * LC, sum[i][j]) || bad; }
+    if (first + i < pixels) {
+      for (var j = 0u; j < V; j++) { // unroll
+        if (channel + j * LC < outChannels) {
+          if (RESIDUAL == 1u) { sum[i][j] += residual4[params.residual4Offset + pixel[i] * params.residual4Stride + channel + j * LC]; }
+          worst = max(worst, bitcast<vec4u>(sum[i][j]) & vec4u(EXPONENT));
+          y4[params.y4Offset + pixel[i] * params.y4Stride + channel + j * LC] = max(sum[i][j], floor);
+        }
+      }
     }
   }
-  if (bad) { atomicStore(&flags[params.layer], 1u); }
+  if (any(worst == vec4u(EXPONENT))) { atomicStore(&flags[params.layer], 1u); }
 }
 
 // packed[b, k, j] = weight[k, b * block + j], k = (ky, kx, ci) and zero past the last output channel.

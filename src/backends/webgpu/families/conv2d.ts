@@ -1,0 +1,275 @@
+import type { KernelStep, Lowering, Shapes } from '../../../graph/operator.ts';
+import { columns, type Shape } from '../../../graph/shape.ts';
+import { type Conv2d, conv2dOperator } from '../../../ops/conv2d.ts';
+import type { FamilyTable, Views } from '../../../plan/lowering.ts';
+import type { WebGpuAdapter } from '../webgpu-backend.ts';
+
+/**
+ * What the tiled kernels compute: gridHeight x gridWidth pixels of an output of outHeight x outWidth, at start + step * grid, each a
+ * window of kernelHeight x kernelWidth pixels of the input. Field names are those of Params; paddings may be negative.
+ */
+export interface Convolution {
+  readonly batch: number;
+  readonly height: number;
+  readonly width: number;
+  readonly channels: number;
+  readonly outHeight: number;
+  readonly outWidth: number;
+  readonly outChannels: number;
+  readonly kernelHeight: number;
+  readonly kernelWidth: number;
+  readonly strideY: number;
+  readonly strideX: number;
+  readonly padTop: number;
+  readonly padLeft: number;
+  readonly relu: number;
+  readonly gridHeight: number;
+  readonly gridWidth: number;
+  readonly stepY: number;
+  readonly stepX: number;
+  readonly startY: number;
+  readonly startX: number;
+}
+
+/** One tiling: an entry point, its constants, and what a workgroup covers. */
+export interface Tile {
+  readonly file: string;
+  readonly kernel: string;
+  readonly constants: Readonly<Record<string, number>>;
+  /** Pixels of one workgroup. */
+  readonly pixels: number;
+  /** Output channels of one workgroup, and of a block of packed weights. */
+  readonly block: number;
+  /** What the entry point calls its tensors. */
+  readonly names: TileNames;
+}
+
+interface TileNames {
+  readonly x: string;
+  readonly weight: string;
+  readonly bias: string;
+  readonly residual: string;
+  readonly y: string;
+}
+
+const PLAIN_NAMES: TileNames = { x: 'x', weight: 'weight', bias: 'bias', residual: 'residual', y: 'y' };
+const VEC4_NAMES: TileNames = { x: 'x4', weight: 'weight4', bias: 'bias4', residual: 'residual4', y: 'y4' };
+
+const ceil = (a: number, b: number) => Math.ceil(a / b);
+
+/** Subgroup sizes the tiles of conv2d.subgroups.wgsl are written for: 16 output channels are 16 lanes of weights or a divisor. */
+const SUBGROUPS = [4, 8, 16];
+
+/** Whether subgroups feed tiles on this adapter: loads are dear (software) and the size of subgroups is fixed. */
+export function hasSubgroupTiles(adapter: WebGpuAdapter): adapter is WebGpuAdapter & { readonly subgroups: number } {
+  return adapter.software && adapter.subgroups !== false && SUBGROUPS.includes(adapter.subgroups);
+}
+
+/**
+ * Tiles that can compute a problem on this adapter, the best one first. All add in the same order. `vec4`: the input can be read as
+ * vec4s; the output can in any case.
+ */
+export function tiles(problem: Convolution, adapter: WebGpuAdapter, vec4: boolean): readonly Tile[] {
+  if (hasSubgroupTiles(adapter)) {
+    return vec4 ? subgroupTiles(problem, adapter.subgroups) : [subgroupImageTile(adapter.subgroups)];
+  }
+  return vec4 ? directTiles(problem) : [DIRECT_IMAGE_TILE];
+}
+
+/**
+ * By cost for one image, in vector instructions of a step of four input channels, where a vec4 load costs `load` and a broadcast of a
+ * vec4 4 * `share`: loads run lane by lane on software adapters. Anything from 30 to 100 for `load` on 8 lanes gives the same choices
+ * but a few.
+ */
+function subgroupTiles(one: Convolution, sg: number): readonly Tile[] {
+  const load = sg === 4 ? 20 : 60;
+  const share = sg === 4 ? 3 : 1;
+  const pixels = one.gridHeight * one.gridWidth;
+  const file = 'conv2d.subgroups';
+  const candidates: { readonly cost: number; readonly tile: Tile }[] = [
+    ...[2, 4].map((m) => ({
+      cost: ceil(pixels, sg * m) * ceil(one.outChannels, 16) * ((m + 16 / sg) * load + 64 * share + 64 * m),
+      tile: { file, kernel: 'forwardPixels', constants: { SG: sg, PM: m, PV: 4 }, pixels: sg * m, block: 16, names: PLAIN_NAMES },
+    })),
+    ...[9, 16].map((m) => ({
+      cost: ceil(pixels, m) * ceil(one.outChannels, 4 * sg) * ((ceil(m, sg) + 4) * load + m * (16 + 4 * share)),
+      tile: { file, kernel: 'forwardChannels', constants: { SG: sg, CM: m, CV: 1 }, pixels: m, block: 4 * sg, names: PLAIN_NAMES },
+    })),
+  ];
+  return candidates.sort((a, b) => a.cost - b.cost).map(({ tile }) => tile);
+}
+
+function subgroupImageTile(sg: number): Tile {
+  return { file: 'conv2d.subgroups', kernel: 'forwardImage', constants: { SG: sg, IM: 16, IV: 1 }, pixels: 16, block: 4 * sg, names: { ...PLAIN_NAMES, x: 'image' } };
+}
+
+/** Plain loads, for adapters without subgroups of one size. Few pixels: smaller tiles. */
+function directTiles(one: Convolution): readonly Tile[] {
+  const pixels = one.gridHeight * one.gridWidth;
+  const sizes: readonly (readonly [number, number])[] = pixels >= 64 ? [[8, 2], [6, 1], [9, 1]] : pixels >= 16 ? [[6, 1], [9, 1], [8, 2]] : [[9, 1], [6, 1], [8, 2]];
+  return sizes.map(([m, v]) => ({ file: 'conv2d', kernel: 'forwardVec4', constants: { TM: m, V: v }, pixels: m, block: 32 * v, names: VEC4_NAMES }));
+}
+
+const DIRECT_IMAGE_TILE: Tile = {
+  file: 'conv2d', kernel: 'forwardImage', constants: { TM: 8, V: 2 }, pixels: 8, block: 64, names: { ...VEC4_NAMES, x: 'x' },
+};
+
+/** The best tile for one image: the batch has no say, so that weights are packed once for all batches. */
+export function bestTile(problem: Convolution, adapter: WebGpuAdapter, vec4: boolean): Tile {
+  return tiles(problem, adapter, vec4)[0] as Tile;
+}
+
+/** Names of the entry's tensors in the roles of a convolution. */
+export interface Roles {
+  readonly x: string;
+  readonly weight: string;
+  /** May name an absent input. */
+  readonly bias?: string | undefined;
+  readonly residual?: string | undefined;
+  readonly y: string;
+}
+
+/** Params of tensors that are bound to something else and not read. */
+const NO_BIAS = { hasBias: 0, hasBias4: 0 };
+const NO_RESIDUAL = { residualStride: 0, residualOffset: 0, residual4Stride: 0, residual4Offset: 0 };
+
+/** The step that computes a problem with a tile. Roles left out are bound to the weights. */
+export function tileStep(problem: Convolution, tile: Tile, roles: Roles, params: Readonly<Record<string, number>> = {}): KernelStep {
+  const { names } = tile;
+  return {
+    kernel: tile.kernel,
+    file: tile.file,
+    constants: roles.residual ? { ...tile.constants, RESIDUAL: 1 } : tile.constants,
+    tensors: {
+      [names.x]: roles.x, [names.weight]: roles.weight, [names.bias]: roles.bias ?? roles.weight, [names.residual]: roles.residual ?? roles.weight,
+      [names.y]: roles.y, flags: 'flags',
+    },
+    params: { ...problem, ...(roles.bias ? {} : NO_BIAS), ...(roles.residual ? {} : NO_RESIDUAL), ...params },
+    launch: { workgroups: [ceil(problem.batch * problem.gridHeight * problem.gridWidth, tile.pixels) * ceil(problem.outChannels, tile.block)] },
+  };
+}
+
+/** Elements of packed weights. */
+export function packedElements(problem: Convolution, tile: Tile): number {
+  return problem.kernelHeight * problem.kernelWidth * problem.channels * ceil(problem.outChannels, tile.block) * tile.block;
+}
+
+export function packStep(kernel: 'packWeight' | 'packGradientWeight', to: string, elements: number, params: Readonly<Record<string, number>>): KernelStep {
+  return { kernel, file: 'conv2d', tensors: { weight: 'weight', packed: to }, params, launch: { invocations: elements } };
+}
+
+/** Packed weights of a forward pass: a lowering's `packed`, and the step's role `weight` is 'packedWeight'. */
+export function forwardLowering(problem: Convolution, tile: Tile, roles: Omit<Roles, 'weight'>): Lowering {
+  const { kernelHeight, kernelWidth, channels, outChannels } = problem;
+  const elements = packedElements(problem, tile);
+  const step = packStep('packWeight', 'packedWeight', elements, { kernelHeight, kernelWidth, channels, outChannels, block: tile.block });
+  return {
+    steps: [tileStep(problem, tile, { ...roles, weight: 'packedWeight' })],
+    packed: { packedWeight: { from: 'weight', elements, step } },
+  };
+}
+
+/** The parts of an input gradient along one axis: pixels start, start + step ... see the taps first, first + step ... */
+function phases(size: number, kernel: number, step: number, pad: number) {
+  return Array.from({ length: Math.min(step, size) }, (_, start) => {
+    const first = (start + pad) % step;
+    const taps = Math.max(0, ceil(kernel - first, step));
+    return { start, first, taps, grid: ceil(size - start, step), pad: taps === 0 ? 0 : taps - 1 - Math.floor((start + pad) / step) };
+  });
+}
+
+/**
+ * The input gradient as forward problems on dy: each pixel of dx sees only the taps that its distance to the stride's grid allows, so
+ * dx falls into strideY * strideX interleaved images, each a stride-1 convolution of dy with some of the taps, flipped.
+ */
+export function inputGradientLowering(forward: Convolution, choose: (problem: Convolution) => Tile, roles: { readonly dy: string; readonly dx: string }, params: Readonly<Record<string, number>> = {}): Lowering {
+  const steps: KernelStep[] = [];
+  const packed: Record<string, { from: string; elements: number; step: KernelStep }> = {};
+  for (const y of phases(forward.height, forward.kernelHeight, forward.strideY, forward.padTop)) {
+    for (const x of phases(forward.width, forward.kernelWidth, forward.strideX, forward.padLeft)) {
+      const problem: Convolution = {
+        batch: forward.batch, height: forward.outHeight, width: forward.outWidth, channels: forward.outChannels,
+        outHeight: forward.height, outWidth: forward.width, outChannels: forward.channels,
+        kernelHeight: y.taps, kernelWidth: x.taps, strideY: 1, strideX: 1, padTop: y.pad, padLeft: x.pad, relu: 0,
+        gridHeight: y.grid, gridWidth: x.grid, stepY: forward.strideY, stepX: forward.strideX, startY: y.start, startX: x.start,
+      };
+      const tile = choose(problem);
+      const elements = packedElements(problem, tile);
+      const name = `packed${y.start}x${x.start}`;
+      if (elements > 0) {
+        const step = packStep('packGradientWeight', name, elements, {
+          kernelHeight: y.taps, kernelWidth: x.taps, channels: problem.channels, outChannels: problem.outChannels,
+          height: forward.kernelHeight, width: forward.kernelWidth, padTop: y.first, padLeft: x.first,
+          stepY: forward.strideY, stepX: forward.strideX, block: tile.block,
+        });
+        packed[name] = { from: 'weight', elements, step };
+      }
+      steps.push(tileStep(problem, tile, { x: roles.dy, weight: elements > 0 ? name : 'weight', y: roles.dx }, params));
+    }
+  }
+  return { steps, packed };
+}
+
+/** dweight by subgroup tiles; rows are (tap, input channel). */
+export function weightGradientLowering(problem: Convolution, sg: number, vec4: boolean): Lowering {
+  const rows = problem.kernelHeight * problem.kernelWidth * problem.channels;
+  const [kernel, x, constants, height]: [string, string, Record<string, number>, number] = vec4
+    ? ['weightGradient', 'x', { SG: sg, WM: 4, WV: 1 }, 16]
+    : ['weightGradientImage', 'image', { SG: sg, XM: 8, XV: 1 }, 8];
+  return {
+    steps: [{
+      kernel, file: 'conv2d.subgroups', constants, tensors: { [x]: 'x', dy: 'dy', dweight: 'dweight' }, params: { ...problem },
+      launch: { workgroups: [ceil(rows, height) * ceil(problem.outChannels, 4 * sg)] },
+    }],
+  };
+}
+
+/** The problem of a forward pass, from the params that every entry of conv2d has. */
+function forwardProblem(params: Readonly<Record<string, number>>): Convolution {
+  return { ...params, gridHeight: params.outHeight, gridWidth: params.outWidth, stepY: 1, stepX: 1, startY: 0, startX: 0 } as unknown as Convolution;
+}
+
+const problemOf = (entry: keyof typeof conv2dOperator.entries, shapes: Shapes, attributes: Conv2d): Convolution =>
+  forwardProblem(conv2dOperator.entries[entry].params(shapes, attributes as never));
+
+/** Whether these tensors can be read and written as vec4s: channels, offset and stride are multiples of four. */
+export function isVec4(shapes: Shapes, views: Views, ...tensors: string[]): boolean {
+  return tensors.every((name) => {
+    const shape = shapes[name];
+    const view = views[name];
+    return !shape || (columns(shape as Shape) % 4 === 0 && (!view || (view.offset % 4 === 0 && view.stride % 4 === 0)));
+  });
+}
+
+/** Kernels of conv2d. All of one entry add in the order of the plain kernel: 'direct' names it. */
+export const families: FamilyTable<WebGpuAdapter> = [
+  {
+    entry: 'forward',
+    name: 'tiles',
+    order: 'direct',
+    when: (shapes, _, __, views) => isVec4(shapes, views, 'y', 'residual'),
+    lower(shapes, attributes: Conv2d, adapter, views) {
+      const problem = problemOf('forward', shapes, attributes);
+      const tile = bestTile(problem, adapter, isVec4(shapes, views, 'x'));
+      return forwardLowering(problem, tile, { x: 'x', bias: 'bias', residual: shapes.residual && 'residual', y: 'y' });
+    },
+  },
+  {
+    entry: 'inputGradient',
+    name: 'tiles',
+    order: 'direct',
+    when: (shapes, _, __, views) => isVec4(shapes, views, 'dx'),
+    lower(shapes, attributes: Conv2d, adapter, views) {
+      const vec4 = isVec4(shapes, views, 'dy');
+      return inputGradientLowering(problemOf('inputGradient', shapes, attributes), (problem) => bestTile(problem, adapter, vec4), { dy: 'dy', dx: 'dx' });
+    },
+  },
+  {
+    entry: 'weightGradient',
+    name: 'subgroups',
+    order: 'direct',
+    when: (shapes, _, adapter, views) => hasSubgroupTiles(adapter) && isVec4(shapes, views, 'dy'),
+    lower: (shapes, attributes: Conv2d, adapter, views) =>
+      weightGradientLowering(problemOf('weightGradient', shapes, attributes), adapter.subgroups as number, isVec4(shapes, views, 'x')),
+  },
+];

@@ -1,0 +1,62 @@
+import type { Shapes } from '../../../graph/operator.ts';
+import { linearOperator } from '../../../ops/linear.ts';
+import type { FamilyTable, Views } from '../../../plan/lowering.ts';
+import type { WebGpuAdapter } from '../webgpu-backend.ts';
+import { bestTile, type Convolution, forwardLowering, hasSubgroupTiles, inputGradientLowering, isVec4, weightGradientLowering } from './conv2d.ts';
+
+/** A linear layer is a convolution: an image of 1 x positions pixels under a window of the same size gives one pixel. */
+function problemOf(entry: keyof typeof linearOperator.entries, shapes: Shapes, attributes: object): Convolution {
+  const { batch, positions, channels, outputs, relu } = linearOperator.entries[entry].params(shapes, attributes as never) as Record<string, number>;
+  return {
+    batch, height: 1, width: positions, channels, outHeight: 1, outWidth: 1, outChannels: outputs, kernelHeight: 1, kernelWidth: positions,
+    strideY: 1, strideX: 1, padTop: 0, padLeft: 0, relu, gridHeight: 1, gridWidth: 1, stepY: 1, stepX: 1, startY: 0, startX: 0,
+  } as Convolution;
+}
+
+/** Whether a row of the tensor, positions * channels numbers, is contiguous. */
+const isDense = (shapes: Shapes, views: Views, tensor: string) => {
+  const shape = shapes[tensor];
+  return shape !== undefined && (shape.length === 2 || views[tensor] === undefined || views[tensor].stride === shape[shape.length - 1]);
+};
+
+/** Kernels of linear: those of conv2d, in the order of the plain kernel. */
+export const families: FamilyTable<WebGpuAdapter> = [
+  {
+    entry: 'forward',
+    name: 'tiles',
+    order: 'direct',
+    when: (shapes, _, __, views) => isVec4(shapes, views, 'y'),
+    lower(shapes, attributes, adapter, views) {
+      const problem = problemOf('forward', shapes, attributes);
+      return forwardLowering(problem, bestTile(problem, adapter, isVec4(shapes, views, 'x')), { x: 'x', bias: 'bias', y: 'y' });
+    },
+  },
+  {
+    // dx = dy * weight transposed: a 1x1 convolution whose output pixels are the rows of dx.
+    entry: 'inputGradient',
+    name: 'tiles',
+    order: 'direct',
+    when: (shapes, _, __, views) => isVec4(shapes, views, 'dx') && isDense(shapes, views, 'dx'),
+    lower(shapes, attributes, adapter, views) {
+      const { width, channels, ...rest } = problemOf('inputGradient', shapes, attributes);
+      const features = width * channels;
+      const vec4 = isVec4(shapes, views, 'dy');
+      const stride = views.dx?.stride ?? channels;
+      const rowStride = width === 1 ? stride : features;
+      return inputGradientLowering(
+        { ...rest, width: 1, kernelWidth: 1, channels: features },
+        (problem) => bestTile(problem, adapter, vec4),
+        { dy: 'dy', dx: 'dx' },
+        { yStride: rowStride / 4, y4Stride: rowStride / 4 },
+      );
+    },
+  },
+  {
+    entry: 'weightGradient',
+    name: 'subgroups',
+    order: 'direct',
+    when: (shapes, _, adapter, views) => hasSubgroupTiles(adapter) && isVec4(shapes, views, 'dy'),
+    lower: (shapes, attributes, adapter, views) =>
+      weightGradientLowering(problemOf('weightGradient', shapes, attributes), adapter.subgroups as number, isVec4(shapes, views, 'x')),
+  },
+];
