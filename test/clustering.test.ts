@@ -1,6 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { clusterDistances, type ClusterOptions, type Clustering, clusterVectors, distanceMatrix, linkageTree, type VectorSet } from '../src/evaluate.ts';
-import type { Merge } from '../src/faces/clustering/chain.ts';
+import { AverageLinkage } from '../src/faces/clustering/average-linkage.ts';
+import { type Merge, mergeByChains } from '../src/faces/clustering/chain.ts';
+import { Units } from '../src/faces/clustering/constraints.ts';
+import { neighbourGraph } from '../src/faces/clustering/neighbour-graph.ts';
 import { Philox } from '../src/graph/philox.ts';
 import cases from './cases/clustering.json' with { type: 'json' };
 
@@ -138,6 +141,27 @@ describe('agglomerative', () => {
       }
     });
   }
+
+  test('average linkage finds the same without and with a graph of near pairs', async () => {
+    for (let seed = 1; seed <= 3; seed++) {
+      const vectors = randomVectors(151, 20, seed);
+      const apart = Array.from({ length: 50 }, (_, i) => [3 * i, 3 * i + 1]);
+      const units = new Units(151, { apart });
+      const { merges } = await mergeByChains(units, new AverageLinkage(vectors, units, null), 0.5);
+      const groups = Int32Array.from({ length: 151 }, (_, face) => units.find(units.ofFace[face]!));
+      expect(merges.length).toBeGreaterThan(20);
+      expect(asLists(await clusterVectors(vectors, { threshold: 0.5, apart }))).toEqual(asLists({ groups }));
+    }
+  });
+
+  test('too many pairs within the threshold are refused where they are needed, before memory grows', async () => {
+    const n = 4200;
+    const zeros = new Float32Array(62 * n);
+    const vectors: VectorSet = { data: new Float32Array(n).fill(1), count: n, dimensions: 1 };
+    await expect(clusterVectors(vectors, { threshold: 1, linkage: 'complete', rows: () => zeros })).rejects.toThrow(expect.objectContaining({ code: 'memory' }));
+    expect(await neighbourGraph(5, () => zeros, 1, 9)).toBeNull();
+    expect((await neighbourGraph(5, () => zeros, 1, 10))!.distance).toHaveLength(10);
+  });
 
   test('ties are broken by the order of the faces, the same way every time', async () => {
     // Four faces on a square and copies: all neighbours equally far.
@@ -329,6 +353,9 @@ describe('representatives and uncertain pairs', () => {
     // What the user has answered is not asked again.
     const asked = await clusterDistances(matrix, 5, { threshold: 0.5, apart: [[0, 3]], together: [[0, 2]] });
     expect(asked.uncertain).toEqual([]);
+    // 0 misses 1; then 1 takes in 2, which may not be with 0: no question is left.
+    const parted = await clusterDistances([0, 0.55, 0.56, 0.55, 0, 0.1, 0.56, 0.1, 0], 3, { threshold: 0.5, apart: [[0, 2]] });
+    expect(parted.uncertain).toEqual([]);
     expect((await clusterDistances(matrix, 5, { threshold: 0.5, uncertainLimit: 1 })).uncertain).toHaveLength(1);
   });
 

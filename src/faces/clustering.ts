@@ -26,7 +26,7 @@ export interface ClusterOptions extends ConstraintOptions, WalkOptions {
   readonly seed?: number;
   /** At most so many uncertain pairs are given; 100 by default. */
   readonly uncertainLimit?: number;
-  /** Where distances between faces come from; float64 differences on the host by default. Not used by average linkage. */
+  /** Where distances between faces come from; float64 differences on the host by default. */
   readonly rows?: DistanceRows;
 }
 
@@ -41,9 +41,14 @@ export interface Clustering {
   readonly uncertain: UncertainPair[];
 }
 
+/** The most pairs of faces that the methods that need them hold: 128 MiB. */
+const largestGraph = 8 * 2 ** 20;
+/** The most that average linkage holds to search faster; above it searches through all clusters. */
+const largestAverageGraph = 2 ** 20;
+
 /**
  * Groups faces. Equal input and options give equal groups: ties are broken by the order of the faces, chance comes from the seed.
- * Average linkage takes O(N D) memory; the other methods hold the pairs within the threshold (at most 8 million, else 'memory').
+ * Average linkage takes O(N D) memory and at most a million pairs beside; the other methods hold the pairs within the threshold (at most 8 million, else 'memory').
  * Throws 'input' for rows that are no unit vectors and for options out of range, 'aborted' on a signal.
  */
 export async function clusterVectors(vectors: VectorSet, options: ClusterOptions): Promise<Clustering> {
@@ -63,7 +68,7 @@ export async function clusterVectors(vectors: VectorSet, options: ClusterOptions
     return best;
   };
   const rows = options.rows ?? hostRows(vectors);
-  return cluster(count, options, nearestToSum, rows, (units) => new AverageLinkage(vectors, units));
+  return cluster(count, options, nearestToSum, rows, (units, graph) => new AverageLinkage(vectors, units, graph));
 }
 
 /**
@@ -88,19 +93,22 @@ export async function linkageTree(matrix: ArrayLike<number>, count: number, link
   return merges.sort((x, y) => x.height - y.height);
 }
 
-async function cluster(count: number, options: ClusterOptions, best: (faces: readonly number[]) => number, rows: DistanceRows, average: (units: Units) => AverageLinkage | MatrixLinkage): Promise<Clustering> {
+async function cluster(count: number, options: ClusterOptions, best: (faces: readonly number[]) => number, rows: DistanceRows, average: (units: Units, graph: NeighbourGraph | null) => AverageLinkage | MatrixLinkage): Promise<Clustering> {
   const { threshold, method = 'agglomerative', linkage = 'average', minSize = 1, minPoints = 3, seed = 1, uncertainLimit = 100 } = options;
   checkOptions({ threshold, method, linkage, minSize, minPoints, uncertainLimit });
   const units = new Units(count, options);
   const limit = threshold * (1 + uncertainBand);
-  const graph = (): Promise<NeighbourGraph> => neighbourGraph(count, rows, limit, options);
   let found: { merges: Merge[]; misses: NearMiss[] } = { merges: [], misses: [] };
   let links: UncertainPair[] = [];
   let inside: readonly boolean[] | null = null;
   if (method === 'agglomerative' && linkage === 'average') {
-    found = await mergeByChains(units, average(units), threshold, options);
+    const near = await neighbourGraph(count, rows, limit, largestAverageGraph, options);
+    found = await mergeByChains(units, average(units, near), threshold, options);
   } else {
-    const near = await graph();
+    const near = await neighbourGraph(count, rows, limit, largestGraph, options);
+    if (!near) {
+      throw new FaceNetError('memory', `clustering: at most ${largestGraph} pairs of faces may lie within ${limit}, got more. Lower the threshold, or use average linkage, which can do without pairs.`);
+    }
     if (method === 'chinese-whispers') chineseWhispers(near, units, threshold, seed);
     else if (method === 'dbscan') inside = dbscan(near, units, threshold, minPoints);
     else if (linkage === 'complete') found = await mergeByChains(units, new CompleteLinkage(near, units), threshold, options);

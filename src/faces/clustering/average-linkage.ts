@@ -1,6 +1,7 @@
 import type { VectorSet } from '../distance.ts';
 import type { Linkage } from './chain.ts';
 import type { Units } from './constraints.ts';
+import type { NeighbourGraph } from './neighbour-graph.ts';
 
 /** Averages of sums of float64 differ from the exact average by rounding: what is below this is 0. */
 const rounding = 1e-13;
@@ -8,6 +9,8 @@ const rounding = 1e-13;
 /**
  * Average linkage (UPGMA) on squared L2 without a matrix: the mean of |x - y|^2 over all pairs of two clusters is
  * mean |x|^2 + mean |y|^2 - 2 (sum of x) . (sum of y) / (n m), so a cluster is its sum, its size and its mean square: O(N D) memory.
+ * A graph of the pairs within some limit, if there is one, saves most of the searching: clusters whose average is within the limit have at
+ * least one pair within it. Clusters farther apart than that limit are then not found.
  */
 export class AverageLinkage implements Linkage {
   readonly #units: Units;
@@ -19,8 +22,10 @@ export class AverageLinkage implements Linkage {
   readonly #names: Uint32Array;
   readonly #places: Uint32Array;
   #active: number;
+  /** For each cluster those it shares a pair of the graph with. */
+  readonly #near: Set<number>[] | null;
 
-  constructor(vectors: VectorSet, units: Units) {
+  constructor(vectors: VectorSet, units: Units, graph: NeighbourGraph | null) {
     const { data, count, dimensions } = vectors;
     this.#units = units;
     this.#dimensions = dimensions;
@@ -40,6 +45,7 @@ export class AverageLinkage implements Linkage {
       this.#sizes[unit]!++;
     }
     for (let unit = 0; unit < units.count; unit++) this.#meanSquares[unit]! /= this.#sizes[unit]!;
+    this.#near = graph && neighbours(graph, units);
   }
 
   nearest(cluster: number, preferred: number | undefined): { other: number; distance: number } | null {
@@ -63,6 +69,10 @@ export class AverageLinkage implements Linkage {
       best = distance;
       other = name;
     };
+    if (this.#near) {
+      for (const name of this.#near[cluster]!) consider(this.#places[name]!, this.#dot(place, this.#places[name]!));
+      return other < 0 ? null : { other, distance: best };
+    }
     let at = 0;
     for (; at + 4 <= this.#active; at += 4) {
       let [s0, s1, s2, s3] = [0, 0, 0, 0];
@@ -91,10 +101,17 @@ export class AverageLinkage implements Linkage {
     for (let k = 0; k < d; k++) this.#sums[into * d + k]! += this.#sums[from * d + k]!;
     this.#meanSquares[into] = (this.#meanSquares[into]! * n + this.#meanSquares[from]! * m) / (n + m);
     this.#sizes[into] = n + m;
+    for (const name of this.#near?.[high] ?? []) {
+      if (name === low) continue;
+      this.#near![name]!.add(low);
+      this.#near![low]!.add(name);
+    }
     this.remove(high);
   }
 
   remove(cluster: number): void {
+    for (const name of this.#near?.[cluster] ?? []) this.#near![name]!.delete(cluster);
+    this.#near?.[cluster]!.clear();
     const d = this.#dimensions;
     const place = this.#places[cluster]!;
     const last = --this.#active;
@@ -122,4 +139,15 @@ export class AverageLinkage implements Linkage {
     const distance = this.#meanSquares[a]! + this.#meanSquares[b]! - (2 * dot) / (this.#sizes[a]! * this.#sizes[b]!);
     return distance < rounding ? 0 : distance;
   }
+}
+
+function neighbours(graph: NeighbourGraph, units: Units): Set<number>[] {
+  const near = Array.from({ length: units.count }, () => new Set<number>());
+  for (let edge = 0; edge < graph.distance.length; edge++) {
+    const [a, b] = [units.ofFace[graph.a[edge]!]!, units.ofFace[graph.b[edge]!]!];
+    if (a === b) continue;
+    near[a]!.add(b);
+    near[b]!.add(a);
+  }
+  return near;
 }

@@ -9,9 +9,6 @@ export interface NeighbourGraph {
   readonly distance: Float64Array;
 }
 
-/** The most edges that are held: 128 MiB. */
-export const largestGraph = 8 * 2 ** 20;
-
 export interface WalkOptions {
   readonly signal?: AbortSignal;
   readonly onProgress?: (done: number, total: number) => void;
@@ -20,10 +17,10 @@ export interface WalkOptions {
 }
 
 /**
- * Collects all pairs at or below `limit`, ordered by (a, b). One pass over blocks of distances; memory grows with the pairs found. Throws
- * 'memory' above 8 million pairs and 'input' for a distance that is negative or not finite.
+ * Collects all pairs at or below `limit`, ordered by (a, b). One pass over blocks of distances; memory grows with the pairs found. Gives
+ * null when there are more than `most`. Throws 'input' for a distance that is negative or not finite.
  */
-export async function neighbourGraph(faces: number, rows: DistanceRows, limit: number, options: WalkOptions = {}): Promise<NeighbourGraph> {
+export async function neighbourGraph(faces: number, rows: DistanceRows, limit: number, most: number, options: WalkOptions = {}): Promise<NeighbourGraph | null> {
   let [a, b, distance] = [new Uint32Array(1024), new Uint32Array(1024), new Float64Array(1024)];
   let edges = 0;
   const step = Math.max(1, Math.min(faces, Math.floor(2 ** 18 / Math.max(1, faces))));
@@ -38,12 +35,8 @@ export async function neighbourGraph(faces: number, rows: DistanceRows, limit: n
         const value = block[base + j]!;
         if (value > limit && value < Number.POSITIVE_INFINITY) continue;
         if (!(value >= 0 && value <= limit)) throw badDistance(value, i, j);
-        if (edges === a.length) {
-          if (edges >= largestGraph) {
-            throw new FaceNetError('memory', `clustering: at most ${largestGraph} pairs of faces may lie within the threshold, got more at ${limit}. Lower the threshold, or use average linkage, which needs no pairs.`);
-          }
-          [a, b, distance] = [grown(a), grown(b), grown(distance)];
-        }
+        if (edges === most) return null;
+        if (edges === a.length) [a, b, distance] = [grown(a), grown(b), grown(distance)];
         a[edges] = i;
         b[edges] = j;
         distance[edges++] = value;
