@@ -1,6 +1,7 @@
 // area: networks
 // on: none lavapipe
 // Every network at reduced width, whole: embeddings and gradients of each backend against float64.
+import { existsSync } from 'node:fs';
 import { afterAll, describe, expect, test } from 'vitest';
 import { gradients } from '../src/graph/gradients.ts';
 import { Graph, type Value } from '../src/graph/graph.ts';
@@ -14,6 +15,7 @@ import { Store } from '../src/plan/store.ts';
 import { backends, title } from './backends.ts';
 import { evaluate, pullBack } from './networks-oracle.ts';
 import { uniform, worstError } from './numeric.ts';
+import { readOpenFaceWeights } from './openface-weights.ts';
 
 /** Uneven pictures, as small as each network allows, so that rows and columns cannot be exchanged unseen. */
 const pictures: Record<NetworkName, { width: number; height: number }> = {
@@ -210,5 +212,48 @@ describe('gradients of a training graph', () => {
         }
       });
     }
+  }
+});
+
+const partial = `${process.env.FACENET_SHARED ?? '../shared'}/data/weights/openface-nn4.small2.v1-partial.safetensors`;
+describe.skipIf(!existsSync(partial))(`OpenFace's weights (skipped loudly without ${partial})`, () => {
+  for (const backend of opened) {
+    test(`activations of nn4.small2.v1 through inception 3b on ${title(backend)}`, async () => {
+      const { values } = readOpenFaceWeights(partial);
+      const graph = new Graph();
+      networks['nn4.small2'].build(graph.input('x', [BATCH, 96, 96, 3]), { pools: 'released' });
+      const names = ['pool1/maxPool', 'norm2/lrn', 'inception3a/concat/concat', 'inception3b/concat/concat'];
+      const wanted = names.map((name) => graph.values.find((value) => value.name === name) as Value);
+      const random = uniform(3);
+      const x = Float32Array.from({ length: 96 * 96 * 3 }, (_, i) =>
+        Math.fround(0.5 + 0.3 * Math.sin(i / 700) + 0.2 * random()),
+      );
+      const results = evaluate(graph, wanted, { x, ...Object.fromEntries(values) }, 1);
+      const store = new Store(backend);
+      for (const { name, shape } of graph.parameters) {
+        const data = values.get(name);
+        if (data) store.set(name, data, shape);
+      }
+      const outputs = Object.fromEntries(wanted.map((value, index) => [names[index] as string, value]));
+      const plan = await Plan.create(graph, outputs, backend, store, { batchSize: 1 });
+      try {
+        plan.poison();
+        const actual = await plan.run({ x });
+        for (const [index, value] of wanted.entries()) {
+          const expected = results.get(value) as Float64Array;
+          // Trained features: some are active, none is everywhere.
+          const active = expected.filter((v) => v > 0).length / expected.length;
+          expect(active).toBeGreaterThan(0.05);
+          expect(active).toBeLessThan(index === 0 ? 1.01 : 0.95);
+          // Seven convolutions deep, sums of up to 1,728 products: 4 sqrt(1728) 2^-24 each, as conv2d's own bound.
+          expect(worstError(actual[names[index] as string] as Float32Array, expected), names[index]).toBeLessThan(
+            7 * 4 * Math.sqrt(1728) * 2 ** -24,
+          );
+        }
+      } finally {
+        plan.dispose();
+        store.dispose();
+      }
+    });
   }
 });

@@ -17,6 +17,7 @@ import { type Figure, published, readFigure } from '../src/networks/published.ts
 import { add } from '../src/ops/add.ts';
 import { evaluate, pullBack } from './networks-oracle.ts';
 import { uniform } from './numeric.ts';
+import { ourName, readOpenFaceWeights } from './openface-weights.ts';
 
 const names = Object.keys(networks) as NetworkName[];
 const SHARED = process.env.FACENET_SHARED ?? '../shared';
@@ -215,6 +216,42 @@ describe('weights of others', () => {
     expect(ours).toEqual(weights.map(({ name, shape }) => ({ name, shape })));
   });
 
+  it('dlib-resnet gives the 128 values of face-api.js for one chip (test/record-face-api.mjs), in float64', () => {
+    const [{ weights }] = JSON.parse(readFileSync(manifest, 'utf8')) as [
+      { weights: { name: string; shape: number[]; quantization?: { scale: number; min: number } }[] },
+    ];
+    const bytes = readFileSync(manifest.replace('-weights_manifest.json', '.bin'));
+    const given: Record<string, Float64Array> = {};
+    let offset = 0;
+    for (const { name, shape, quantization } of weights) {
+      const count = shape.reduce((a, b) => a * b, 1);
+      const stored = bytes.subarray(offset, offset + (quantization ? count : 4 * count));
+      given[name] = quantization
+        ? Float64Array.from(stored, (byte) => Math.fround(byte * quantization.scale + quantization.min))
+        : Float64Array.from({ length: count }, (_, k) => stored.readFloatLE(4 * k));
+      offset += stored.length;
+    }
+    expect(offset).toBe(bytes.length);
+    const { pixels } = networks['dlib-resnet'];
+    let state = 1;
+    given.x = Float64Array.from({ length: 150 * 150 * 3 }, (_, i) => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      const [x, y, channel] = [Math.floor(i / 3) % 150, Math.floor(i / 450), i % 3] as [number, number, number];
+      return (((x * (channel + 1) + y * (3 - channel)) % 224) + (state >>> 27)) * pixels.scale + pixels.shift[channel]!;
+    });
+    const graph = new Graph();
+    const y = networks['dlib-resnet'].features(graph.input('x', [BATCH, 150, 150, 3]));
+    const ours = evaluate(graph, [y], given, 1).get(y) as Float64Array;
+    const recorded = (
+      JSON.parse(readFileSync(new URL('cases/dlib-resnet.json', import.meta.url), 'utf8')) as { descriptor: number[] }
+    ).descriptor;
+    // Theirs is float32: 29 layers of sums of up to 2,304 terms. Values are about 0.1.
+    expect(recorded).toHaveLength(128);
+    recorded.forEach((value, index) => {
+      expect(Math.abs(value - ours[index]!)).toBeLessThan(2e-6);
+    });
+  });
+
   it('inception-resnet-v1 has the names and shapes of facenet-pytorch', () => {
     const graph = new Graph();
     const features = inceptionResnetV1.features(graph.input('x', [BATCH, 160, 160, 3]));
@@ -247,40 +284,13 @@ describe('weights of others', () => {
   it.skipIf(!existsSync(partial))(
     `nn4.small2 has a place for every tensor of OpenFace's weights (skipped loudly without ${partial})`,
     () => {
-      const bytes = readFileSync(partial);
-      const { __metadata__, ...tensors } = JSON.parse(
-        bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE(0))).toString(),
-      ) as Record<string, { shape: number[]; missing: string }>;
-      const theirs = new Map<string, number[]>(
-        Object.entries(JSON.parse(__metadata__?.missing as string) as Record<string, number[]>),
-      );
-      for (const [name, { shape }] of Object.entries(tensors)) theirs.set(name, shape);
-      // Names of Keras-OpenFace -> ours: conv1_w, bn1_m, inception_3a_3x3_conv1_w, inception_3a_pool_bn_v, dense_b.
-      const role = { w: ['weight', 'gamma'], b: ['bias', 'beta'], m: ['', 'mean'], v: ['', 'variance'] } as Record<
-        string,
-        [string, string]
-      >;
+      const { shapes, missing } = readOpenFaceWeights(partial);
+      expect(missing).toHaveLength(5);
       const ours = new Map(parametersOf(networks['nn4.small2']).map(({ name, shape }) => [name, torchShape(shape)]));
       const seen = new Set<string>();
-      for (const [name, shape] of theirs) {
-        const parts = name.split('_');
-        const last = role[parts.at(-1) as string] as [string, string];
-        let layer: string;
-        let norm = false;
-        if (parts[0] === 'inception') {
-          const [, block, branch, kind] = parts as [string, string, string, string];
-          norm = kind.startsWith('bn');
-          layer = `inception${block}/${branch === 'pool' ? 'projection' : branch === '1x1' ? '1x1' : kind.endsWith('1') ? `${branch}reduce` : branch}`;
-        } else if (parts[0] === 'dense') layer = 'embedding';
-        else {
-          norm = (parts[0] as string).startsWith('bn');
-          layer = { '1': 'conv1', '2': 'inception2/3x3reduce', '3': 'inception2/3x3' }[
-            (parts[0] as string).at(-1) as string
-          ] as string;
-        }
-        const mine = `${layer}/${last[norm ? 1 : 0]}`;
-        expect(ours.get(mine), `${name} -> ${mine}`).toEqual(shape);
-        seen.add(mine);
+      for (const [theirs, shape] of shapes) {
+        expect(ours.get(ourName(theirs)), `${theirs} -> ${ourName(theirs)}`).toEqual(shape);
+        seen.add(ourName(theirs));
       }
       expect([...ours.keys()].filter((name) => !seen.has(name))).toEqual([]);
     },
