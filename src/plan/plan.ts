@@ -92,6 +92,11 @@ export class Plan {
     }
   }
 
+  /** Names of the inputs that a run must be given. */
+  get inputs(): readonly string[] {
+    return this.#layout.inputs.map((value) => value.name);
+  }
+
   /** Steps of a run with the full batch: for profiles, reports and tests. */
   get steps(): readonly Step[] {
     return this.#main.steps;
@@ -124,6 +129,7 @@ export class Plan {
     const reads: Read[] = wanted.map((value) => this.#layout.read(value, batch));
     if (flags) reads.push({ buffer: flags, byteOffset: 0, bytes: this.#layout.checked.length * 4 });
     const bytes = await backend.run(programs, reads);
+    if (this.#layout.updatesStore) this.store.touch();
     if (flags) this.#checkFlags(bytes[bytes.length - 1] as Uint8Array);
     const results: Record<string, Float32Array> = {};
     wanted.forEach((_, index) => {
@@ -198,6 +204,8 @@ class Layout {
   readonly batchSize: number;
   readonly inputs: readonly Value[];
   readonly checked: readonly Value[];
+  /** The graph assigns parameters: what others derived from them is stale after a run. */
+  readonly updatesStore: boolean;
   readonly orders: string[] = [];
   readonly flags: DeviceBuffer | undefined;
   bytes = 0;
@@ -216,7 +224,13 @@ class Layout {
     this.backend = backend;
     this.store = store;
     this.batchSize = batchSize;
-    this.#hoist = graph.assignments.length === 0;
+    this.updatesStore = graph.assignments.length > 0;
+    this.#hoist = !this.updatesStore;
+    for (const { slot, value } of graph.assignments) {
+      if (value.kind !== 'operation' || updatedSlot(value) !== slot) {
+        throw new FaceNetError('input', `assign: ${slot.name} takes the result of an operation that updates it in place, got ${value.name}.`);
+      }
+    }
     this.#schedule = schedule(graph, outputs, this.#hoist);
     this.inputs = this.#schedule.leaves.filter((value) => value.kind === 'input');
     const all = [...this.#schedule.constants, ...this.#schedule.operations];

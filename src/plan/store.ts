@@ -26,6 +26,11 @@ export class Store {
     return this.#version;
   }
 
+  /** Says that a run changed tensors of this store. */
+  touch(): void {
+    this.#version++;
+  }
+
   get names(): readonly string[] {
     return [...this.#slots.keys()];
   }

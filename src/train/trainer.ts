@@ -1,0 +1,456 @@
+import { FaceNetError } from '../errors.ts';
+import { cutRegion, type Placed, place, type Preprocessing, regionBytes } from '../faces/preprocessing.ts';
+import { Graph, type Value } from '../graph/graph.ts';
+import { gradients } from '../graph/gradients.ts';
+import type { BatchStatistics, Network, Variant } from '../networks/network.ts';
+import { initialise, type ParameterInfo, parametersOf } from '../networks/initialise.ts';
+import { adagradUpdate } from '../ops/adagradUpdate.ts';
+import { adamUpdate } from '../ops/adamUpdate.ts';
+import { add } from '../ops/add.ts';
+import { augment, augmentControls } from '../ops/augment.ts';
+import { runningAverage } from '../ops/batchNorm.ts';
+import { cosineMargin } from '../ops/cosineMargin.ts';
+import { distillation } from '../ops/distillation.ts';
+import { emaUpdate } from '../ops/emaUpdate.ts';
+import { pairwiseDistance } from '../ops/pairwiseDistance.ts';
+import { scaleShift } from '../ops/scaleShift.ts';
+import { SETTINGS, sgdUpdate, updateSettings } from '../ops/sgdUpdate.ts';
+import { softmaxCrossEntropy } from '../ops/softmaxCrossEntropy.ts';
+import { clipScale, sumOfSquares } from '../ops/sumOfSquares.ts';
+import { tripletLoss, tripletSummary } from '../ops/tripletLoss.ts';
+import { type SelectionRule, tripletSelection } from '../ops/tripletSelection.ts';
+import { PLACEMENT_COLUMNS, warpAffine } from '../ops/warpAffine.ts';
+import { Plan } from '../plan/plan.ts';
+import type { Backend } from '../plan/runner.ts';
+import type { Store } from '../plan/store.ts';
+import { type Augmentation, changedColours, changedMap, completeAugmentation } from './augmentation.ts';
+import type { Dataset } from './dataset.ts';
+import { type CompletePhase, completePhase, hasHead, isTriplet, learningRateAt, type TrainPhase } from './phases.ts';
+import { batchSizeOf, checkSampler, drawBatch, generator, type Identities, identitiesOf, streams } from './sampling.ts';
+import { type Finding, Watchdog } from './watchdog.ts';
+
+export interface TrainOptions extends Partial<TrainPhase> {
+  /** Phases one after another, in one run and one checkpoint; without them the options themselves are the only phase. */
+  readonly phases?: readonly TrainPhase[];
+  /** Target embeddings for 'distill': row i for picture i, as long as the network's embedding. */
+  readonly teacher?: { readonly data: Float32Array; readonly dimensions: number };
+  readonly augment?: Augmentation | false;
+  /** Share of the moving average of the weights that stays at each step; absent: none is kept. */
+  readonly ema?: number;
+  /** Normalise with the running statistics and leave them as they are. */
+  readonly freezeBatchNorm?: boolean;
+  /** Fixes sampling, augmentation, mining and the head's first values. Default 0. */
+  readonly seed?: number;
+  /** What a collapse does: end the run (default), or be reported in `warning`. */
+  readonly onCollapse?: 'stop' | 'warn';
+  readonly signal?: AbortSignal;
+}
+
+/** Numbers of one finished step. */
+export interface TrainStep {
+  /** From 1, over all phases. */
+  readonly step: number;
+  readonly phase: number;
+  readonly loss: number;
+  readonly triplets: number;
+  readonly activeTriplets: number;
+  /** Active / selected, 0 without triplets. */
+  readonly activeFraction: number;
+  /** Ordered pairs of one person, and of strangers, in the batch. */
+  readonly pairs: number;
+  readonly strangers: number;
+  /** Mean squared distance of pairs of one person, and of strangers; 0 in phases without triplets. */
+  readonly meanPositive: number;
+  readonly meanNegative: number;
+  readonly gradientNorm: number;
+  readonly learningRate: number;
+  readonly milliseconds: number;
+  readonly warning?: string;
+}
+
+export interface TrainResult {
+  readonly steps: number;
+  readonly stopped: 'done' | 'aborted' | 'collapsed';
+}
+
+/** Everything that a run needs to go on: tensors by name, and what they belong to. */
+export interface TrainingState {
+  readonly tensors: ReadonlyMap<string, { readonly shape: readonly number[]; readonly data: Float32Array }>;
+  /** Version, network, phases, seed, step, stage and the order class of the plan that made it. */
+  readonly metadata: ReadonlyMap<string, string>;
+}
+
+/** What is trained, and on what. */
+export interface TrainingModel {
+  readonly network: Network;
+  readonly variant: Variant;
+  readonly preprocessing: Preprocessing;
+  readonly backend: Backend;
+  readonly store: Store;
+}
+
+const STATE_VERSION = '1';
+const HEAD = 'head/weight';
+/** Where a batch's pieces are put together. */
+interface Gathered { readonly images: Uint8Array; readonly placements: Float32Array; readonly controls: Float32Array; readonly labels: Int32Array; readonly classes: Int32Array; readonly teacher?: Float32Array }
+
+/** A plan for one phase and one stage of its curriculum. */
+interface Built { readonly plan: Plan; readonly stage: number; readonly phase: number }
+
+/**
+ * Trains a network in place. Step k is a function of the seed, the data and the weights before it alone, so that a run stopped after
+ * any step and resumed from its state gives the bits of the undisturbed one, on the same backend.
+ */
+export class Trainer {
+  readonly #model: TrainingModel;
+  readonly #data: Dataset;
+  readonly #options: TrainOptions;
+  readonly #phases: readonly CompletePhase[];
+  readonly #identities: Identities;
+  readonly #classes: Int32Array;
+  readonly #classCount: number;
+  readonly #parameters: readonly ParameterInfo[];
+  readonly #seed: number;
+  readonly #augmentation: Required<Augmentation>;
+  readonly #watchdog = new Watchdog();
+  #step = 0;
+  #stage = 0;
+  #started = -1;
+  #built: Built | undefined;
+
+  /** @throws 'input' when options, data and network do not fit: before anything is computed. */
+  constructor(model: TrainingModel, data: Dataset, options: TrainOptions) {
+    this.#model = model;
+    this.#data = data;
+    this.#options = options;
+    this.#phases = (options.phases ?? [{ ...options, steps: options.steps ?? 0 }]).map(completePhase);
+    this.#identities = identitiesOf(data.labels);
+    this.#seed = options.seed ?? 0;
+    this.#augmentation = completeAugmentation(options.augment);
+    for (const phase of this.#phases) checkSampler(this.#identities, phase);
+    if (this.#identities.paired.length === 0 && this.#phases.some((phase) => phase.losses.some(([name]) => name !== 'distill'))) {
+      throw new FaceNetError('input', `train: people with two or more images are needed, got none among ${this.#identities.images} images.`);
+    }
+    const distils = this.#phases.some((phase) => phase.losses.some(([name]) => name === 'distill'));
+    const dimensions = model.variant.dimensions ?? model.network.dimensions;
+    const { teacher } = options;
+    if (distils && !teacher) throw new FaceNetError('input', "train: the loss 'distill' needs a teacher, got none.");
+    if (teacher && (teacher.dimensions !== dimensions || teacher.data.length !== data.labels.length * dimensions)) {
+      throw new FaceNetError('input', `train: the teacher must have ${data.labels.length} rows of ${dimensions} numbers, got ${teacher.data.length} numbers in rows of ${teacher.dimensions}.`);
+    }
+    // Classes of the head: people with two or more images; single-image people teach a head little.
+    this.#classes = new Int32Array(data.labels.length).fill(-1);
+    this.#identities.paired.forEach((list, index) => { for (const image of list) this.#classes[image] = index; });
+    this.#classCount = this.#identities.paired.length;
+    const { width, height } = model.preprocessing;
+    this.#parameters = parametersOf(model.network, model.variant, { width, height });
+  }
+
+  get step(): number {
+    return this.#step;
+  }
+
+  get totalSteps(): number {
+    return this.#phases.reduce((sum, phase) => sum + phase.steps, 0);
+  }
+
+  /** Goes on from a state. @throws 'mismatch' for one of another network, other phases or another seed; 'model' for a newer version or a tensor that does not fit. */
+  restore(state: TrainingState): void {
+    const version = state.metadata.get('version');
+    if (version !== STATE_VERSION) throw new FaceNetError('model', `resume: a checkpoint of version ${STATE_VERSION} is read, got ${version ?? 'none'}. Use a newer version of this library.`);
+    for (const [name, mine] of this.#identity()) {
+      const theirs = state.metadata.get(name);
+      if (theirs !== mine) throw new FaceNetError('mismatch', `resume: ${name} must be ${mine}, got ${theirs ?? 'none'}. Use the options the checkpoint was made with.`);
+    }
+    const step = Number(state.metadata.get('step'));
+    if (!(Number.isInteger(step) && step >= 0 && step <= this.totalSteps)) throw new FaceNetError('model', `resume: step must be from 0 to ${this.totalSteps}, got ${state.metadata.get('step')}.`);
+    const wanted = this.#parameters.map(({ name }) => name).filter((name) => !state.tensors.has(name));
+    if (wanted.length > 0) throw new FaceNetError('model', `resume: the checkpoint lacks ${wanted.join(', ')}.`);
+    for (const { name, shape } of this.#parameters) {
+      const found = state.tensors.get(name)?.shape ?? [];
+      if (found.join() !== shape.join()) throw new FaceNetError('mismatch', `resume: ${name} must be [${shape.join(', ')}], got [${found.join(', ')}]. The checkpoint is of another network.`);
+    }
+    for (const [name, { shape, data }] of state.tensors) this.#model.store.set(name, data, shape);
+    this.#step = step;
+    this.#stage = Number(state.metadata.get('stage') ?? 0);
+    this.#started = Number(state.metadata.get('started') ?? -1);
+  }
+
+  /** All tensors of the store with what they belong to; whole steps only. */
+  async state(): Promise<TrainingState> {
+    const { store } = this.#model;
+    const values = await store.read(store.names);
+    return {
+      tensors: new Map([...values].map(([name, data]) => [name, { shape: store.shape(name), data }])),
+      metadata: new Map([...this.#identity(), ['version', STATE_VERSION], ['step', String(this.#step)], ['stage', String(this.#stage)], ['started', String(this.#started)], ['order', this.#built?.plan.order ?? '']]),
+    };
+  }
+
+  /** Runs the steps that are left. Each yield is one finished step; stop by `break`, the object then holds the last whole step. */
+  async *run(): AsyncGenerator<TrainStep, TrainResult> {
+    const { signal, onCollapse = 'stop' } = this.#options;
+    let coming = this.#step < this.totalSteps ? this.#gather(this.#step) : undefined;
+    try {
+      while (this.#step < this.totalSteps) {
+        if (signal?.aborted) return { steps: this.#step, stopped: 'aborted' };
+        const start = performance.now();
+        const { phase, within } = this.#where(this.#step);
+        const built = await this.#plan(phase);
+        const batch = await (coming as Promise<Gathered>);
+        coming = this.#step + 1 < this.totalSteps ? this.#gather(this.#step + 1) : undefined;
+        coming?.catch(() => {});
+        const step = await this.#compute(built, batch, phase, within, start);
+        const complete = this.#phases[phase] as CompletePhase;
+        const finding = this.#watchdog.check(step, complete.losses.some(([name]) => isTriplet(name)));
+        this.#advanceStage(complete, step, within);
+        yield finding ? { ...step, warning: finding.text } : step;
+        if (finding && ends(finding, onCollapse)) return { steps: this.#step, stopped: 'collapsed' };
+      }
+      return { steps: this.#step, stopped: 'done' };
+    } finally {
+      await coming?.catch(() => {});
+    }
+  }
+
+  /** Frees the plans. The weights stay in the store; head and optimiser slots too, until the store goes. */
+  dispose(): void {
+    this.#built?.plan.dispose();
+    this.#built = undefined;
+  }
+
+  /** What must be equal for a checkpoint to fit. */
+  #identity(): Map<string, string> {
+    const { network, variant, preprocessing } = this.#model;
+    const phases = this.#phases.map((phase) => ({ ...phase, schedule: typeof phase.schedule === 'function' ? 'function' : phase.schedule }));
+    return new Map([
+      ['network', network.name], ['variant', JSON.stringify(variant)], ['input', `${preprocessing.width}x${preprocessing.height}`], ['phases', JSON.stringify(phases)],
+      ['seed', String(this.#seed)], ['images', String(this.#data.labels.length)], ['backend', this.#model.backend.name],
+    ]);
+  }
+
+  #where(step: number): { phase: number; within: number } {
+    let within = step;
+    for (const [phase, { steps }] of this.#phases.entries()) {
+      if (within < steps) return { phase, within };
+      within -= steps;
+    }
+    throw new FaceNetError('internal', `train: step ${step} lies behind the last phase.`);
+  }
+
+  #advanceStage({ stages }: CompletePhase, step: TrainStep, within: number): void {
+    const until = stages[this.#stage]?.until;
+    if (this.#stage + 1 >= stages.length || !until) return;
+    if ((until.step !== undefined && within + 1 >= until.step) || (until.activeFraction !== undefined && step.triplets > 0 && step.activeFraction < until.activeFraction)) this.#stage++;
+  }
+
+  async #plan(phase: number): Promise<Built> {
+    if (this.#started !== phase) {
+      // A phase begins: fresh optimiser slots, a fresh head, the first stage.
+      this.#prepareSlots(this.#phases[phase] as CompletePhase);
+      this.#started = phase;
+      this.#stage = 0;
+    }
+    if (this.#built?.phase === phase && this.#built.stage === this.#stage) return this.#built;
+    this.#built?.plan.dispose();
+    this.#built = undefined;
+    this.#built = { plan: await this.#build(this.#phases[phase] as CompletePhase, this.#stage), phase, stage: this.#stage };
+    return this.#built;
+  }
+
+  #prepareSlots(phase: CompletePhase): void {
+    const { store } = this.#model;
+    const learnt = this.#learnt(phase);
+    if (hasHead(phase)) {
+      const info: ParameterInfo = { name: HEAD, shape: [this.#classCount, this.#dimensions], role: 'weight', learnt: true };
+      if (!store.has(HEAD)) store.set(HEAD, initialise([info], this.#seed).get(HEAD) as Float32Array, info.shape);
+    }
+    for (const { name, shape } of learnt) {
+      for (const slot of SLOTS[phase.optimizer]) {
+        const length = shape.reduce((a, b) => a * b, 1);
+        store.set(`optimizer/${slot}/${name}`, new Float32Array(length).fill(slot === 'accumulator' ? 0.1 : 0), shape);
+      }
+    }
+  }
+
+  get #dimensions(): number {
+    return this.#model.variant.dimensions ?? this.#model.network.dimensions;
+  }
+
+  #learnt(phase: CompletePhase): { name: string; shape: readonly number[] }[] {
+    const own = this.#parameters.filter((parameter) => parameter.learnt);
+    return hasHead(phase) ? [...own, { name: HEAD, shape: [this.#classCount, this.#dimensions] }] : own;
+  }
+
+  /** The whole step as one graph: crop, change, embed, select, loss, gradients, updates. */
+  async #build(phase: CompletePhase, stageIndex: number): Promise<Plan> {
+    const { network, variant, preprocessing, backend, store } = this.#model;
+    const { width, height, scale, shift } = preprocessing;
+    const batch = batchSizeOf(phase);
+    const graph = new Graph();
+    const images = graph.input('images', [regionBytes(preprocessing) * batch], 'u8');
+    const placements = graph.input('placements', [batch, PLACEMENT_COLUMNS]);
+    const controls = graph.input('controls', [batch, augmentControls.columns]);
+    const labels = graph.input('labels', [batch], 'i32');
+    const settings = graph.input('settings', [SETTINGS]);
+    const limit = graph.input('clipNorm', [1]);
+    const crops = graph.scope('crop', () => augment(warpAffine(images, placements, { width, height, border: 'edge', scale, shift }), controls));
+    const statistics: BatchStatistics[] = [];
+    const frozen = this.#options.freezeBatchNorm ?? false;
+    const embeddings = network.build(crops, { ...variant, mode: 'training', frozenBatchNorm: frozen, onStatistics: (found) => statistics.push(found) });
+
+    const stage = phase.stages[Math.min(stageIndex, phase.stages.length - 1)] as CompletePhase['stages'][number];
+    const { loss, summary } = this.#losses(graph, phase, stage, embeddings, labels);
+    const learnt = this.#learnt(phase).map(({ name, shape }) => graph.parameter(name, shape));
+    const one = graph.constant(Float32Array.of(1), [1]);
+    const found = gradients(loss, learnt, one, add);
+    let total: Value | undefined;
+    for (const gradient of found) if (gradient) total = sumOfSquares(gradient, total);
+    if (!total) throw new FaceNetError('internal', 'train: the loss depends on no parameter.');
+    const gradientScale = clipScale(total, limit);
+    learnt.forEach((parameter, index) => {
+      const gradient = found[index];
+      if (!gradient) return;
+      const updated = update(phase, parameter, gradient, settings, gradientScale);
+      graph.assign(parameter, updated);
+      if (this.#options.ema !== undefined && parameter.name !== HEAD) {
+        const average = graph.parameter(`average/${parameter.name}`, parameter.shape);
+        graph.assign(average, emaUpdate(average, updated, settings));
+      }
+    });
+    for (const { mean, variance, batch: seen, perImage } of statistics) {
+      const count = perImage * batch;
+      graph.assign(mean, runningAverage(mean, seen, { of: 'mean' }));
+      graph.assign(variance, runningAverage(variance, seen, { of: 'variance', factor: count / Math.max(1, count - 1) }));
+    }
+    for (const parameter of graph.parameters) {
+      if (parameter.name.startsWith('average/') && !store.has(parameter.name)) {
+        const original = parameter.name.slice('average/'.length);
+        store.set(parameter.name, (await store.read([original])).get(original) as Float32Array, parameter.shape);
+      }
+    }
+    return Plan.create(graph, { loss, total, ...(summary ? { summary } : {}) }, backend, store, { batchSize: batch });
+  }
+
+  #losses(graph: Graph, phase: CompletePhase, stage: CompletePhase['stages'][number], embeddings: Value, labels: Value): { loss: Value; summary: Value | undefined } {
+    let loss: Value | undefined;
+    let summary: Value | undefined;
+    for (const [name, weight] of phase.losses) {
+      let term: Value;
+      if (isTriplet(name)) {
+        const distances = pairwiseDistance(embeddings);
+        const rule: SelectionRule = stage.miner;
+        const key = graph.input('key', [4], 'i32');
+        const choice = tripletSelection(distances, labels, { rule, margin: stage.margin, key });
+        const triplet = tripletLoss(distances, labels, choice, { margin: stage.margin, softMargin: name === 'soft-margin', scale: phase.scale, reduction: phase.reduction });
+        term = triplet.loss;
+        summary = triplet.summary;
+      } else if (name === 'distill') {
+        term = distillation(embeddings, graph.input('teacher', [embeddings.shape[0] as number, this.#dimensions]));
+      } else {
+        const head = graph.parameter(HEAD, [this.#classCount, this.#dimensions]);
+        const classes = graph.input('classes', labels.shape, 'i32');
+        const margin = name === 'softmax' ? 0 : phase.headMargin;
+        term = softmaxCrossEntropy(cosineMargin(embeddings, head, classes, { scale: phase.headScale, margin }), classes).loss;
+      }
+      const weighted = weight === 1 ? term : scaleShift(term, { scale: weight });
+      loss = loss ? add(loss, weighted) : weighted;
+    }
+    return { loss: loss as Value, summary };
+  }
+
+  async #compute({ plan }: Built, batch: Gathered, phaseIndex: number, within: number, start: number): Promise<TrainStep> {
+    const phase = this.#phases[phaseIndex] as CompletePhase;
+    const learningRate = learningRateAt(phase, within);
+    const names = new Set(plan.inputs);
+    const all: Record<string, ArrayBufferView> = {
+      images: batch.images, placements: batch.placements, controls: batch.controls, labels: batch.labels,
+      settings: settingsOf(phase, learningRate, within, this.#options.ema ?? 0), clipNorm: Float32Array.of(phase.clipNorm),
+      key: Int32Array.of(this.#seed % 2 ** 32 | 0, Math.floor(this.#seed / 2 ** 32), this.#step, 1),
+      classes: batch.classes,
+      ...(batch.teacher ? { teacher: batch.teacher } : {}),
+    };
+    const { loss, total, summary } = await plan.run(Object.fromEntries(Object.entries(all).filter(([name]) => names.has(name))));
+    this.#step++;
+    const of = (what: keyof typeof tripletSummary) => summary?.[tripletSummary[what]] ?? 0;
+    return {
+      step: this.#step, phase: phaseIndex, loss: loss?.[0] as number, triplets: of('triplets'), activeTriplets: of('active'), activeFraction: of('triplets') > 0 ? of('active') / of('triplets') : 0,
+      pairs: of('pairs'), strangers: of('strangers'), meanPositive: of('meanPositive'), meanNegative: of('meanNegative'), gradientNorm: Math.sqrt(total?.[0] as number), learningRate,
+      milliseconds: performance.now() - start,
+    };
+  }
+
+  async #gather(step: number): Promise<Gathered> {
+    const { phase } = this.#where(step);
+    const { preprocessing } = this.#model;
+    const indices = drawBatch(this.#identities, this.#phases[phase] as CompletePhase, this.#seed, step);
+    const random = generator(this.#seed, streams.augment, step);
+    const pictures = await Promise.all(indices.map(async (index) => {
+      try {
+        return await this.#data.read(index);
+      } catch (cause) {
+        throw new FaceNetError('image', `train: every image must be readable, got ${this.#data.source?.(index) ?? `image ${index}`}: ${(cause as Error).message}`, { cause, index });
+      }
+    }));
+    const placements = new Float32Array(indices.length * PLACEMENT_COLUMNS);
+    const controls = new Float32Array(indices.length * augmentControls.columns);
+    const parts: Uint8Array[] = [];
+    let end = 0;
+    pictures.forEach(({ pixels, landmarks }, row) => {
+      const placed: Placed = place(pixels, landmarks, preprocessing);
+      const { alignment } = placed;
+      const inverse = changedMap(alignment.inverse, preprocessing.width, preprocessing.height, this.#augmentation, random);
+      const { bytes, placement } = cutRegion({ pixels, alignment: { ...alignment, inverse } });
+      placements.set([end / 4, ...placement], row * PLACEMENT_COLUMNS);
+      controls.set(changedColours(preprocessing.width, preprocessing.height, preprocessing.scale, preprocessing.shift, this.#augmentation, random), row * augmentControls.columns);
+      parts.push(bytes);
+      end += Math.ceil(bytes.length / 4) * 4;
+    });
+    const images = new Uint8Array(Math.max(4, end));
+    let at = 0;
+    for (const bytes of parts) {
+      images.set(bytes, at);
+      at += Math.ceil(bytes.length / 4) * 4;
+    }
+    const { teacher } = this.#options;
+    const targets = teacher && new Float32Array(indices.length * teacher.dimensions);
+    indices.forEach((index, row) => targets?.set(teacher?.data.subarray(index * teacher.dimensions, (index + 1) * teacher.dimensions) as Float32Array, row * teacher!.dimensions));
+    return { images, placements, controls, labels: Int32Array.from(indices, (index) => this.#data.labels[index] as number), classes: Int32Array.from(indices, (index) => this.#classes[index] as number), ...(targets ? { teacher: targets } : {}) };
+  }
+}
+
+const SLOTS: Readonly<Record<CompletePhase['optimizer'], readonly string[]>> = { adagrad: ['accumulator'], adam: ['moment', 'secondMoment'], sgd: ['velocity'] };
+
+function update(phase: CompletePhase, parameter: Value, gradient: Value, settings: Value, gradientScale: Value): Value {
+  const slot = (name: string) => parameter.graph.parameter(`optimizer/${name}/${parameter.name}`, parameter.shape);
+  const common = { gradient, settings, gradientScale };
+  switch (phase.optimizer) {
+    case 'adagrad': return adagradUpdate(parameter, { ...common, accumulator: slot('accumulator') });
+    case 'adam': return adamUpdate(parameter, { ...common, moment: slot('moment'), secondMoment: slot('secondMoment') });
+    default: return sgdUpdate(parameter, { ...common, velocity: slot('velocity') });
+  }
+}
+
+/** Run-time numbers of the updates. Adam: beta 0.9 and 0.999, epsilon 1e-8. */
+function settingsOf(phase: CompletePhase, learningRate: number, within: number, average: number): Float32Array {
+  const settings = new Float32Array(SETTINGS);
+  const second = 0.999;
+  settings[updateSettings.learningRate] = learningRate;
+  settings[updateSettings.weightDecay] = phase.weightDecay;
+  settings[updateSettings.momentum] = phase.momentum;
+  settings[updateSettings.secondMomentum] = second;
+  settings[updateSettings.epsilon] = phase.optimizer === 'adagrad' ? 1e-10 : 1e-8;
+  settings[updateSettings.correction] = 1 / (1 - power(phase.momentum, within + 1));
+  settings[updateSettings.secondCorrection] = 1 / (1 - power(second, within + 1));
+  settings[updateSettings.average] = average;
+  return settings;
+}
+
+/** base^exponent by repeated squaring: Math.pow may differ between runtimes. */
+function power(base: number, exponent: number): number {
+  let result = 1;
+  for (let square = base, rest = exponent; rest > 0; rest = Math.floor(rest / 2), square *= square) if (rest % 2 === 1) result *= square;
+  return result;
+}
+
+const ends = (finding: Finding, onCollapse: 'stop' | 'warn'): boolean =>
+  finding.kind === 'not-finite' || finding.kind === 'dead-gradient' || (finding.kind === 'collapse' && onCollapse === 'stop');

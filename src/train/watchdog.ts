@@ -1,0 +1,39 @@
+import type { TrainStep } from './trainer.ts';
+
+/** Mean squared distance between strangers below which embeddings have fallen together; healthy runs stay at 0.4 and above. */
+export const COLLAPSED_DISTANCE = 0.05;
+/** Steps in a row a sign must show before it is believed. */
+const PATIENCE = 10;
+
+/** What a run is judged by besides its numbers. */
+export interface Finding {
+  readonly kind: 'collapse' | 'no-pair' | 'no-negative' | 'dead-gradient' | 'not-finite';
+  readonly text: string;
+}
+
+/**
+ * Watches a run. Loss near the margin and an active share near 1 alone do not mean collapse; the distance between strangers does.
+ * Every finding comes within 20 steps of its cause.
+ */
+export class Watchdog {
+  readonly #counts = new Map<Finding['kind'], number>();
+
+  check(step: TrainStep, triplets: boolean): Finding | undefined {
+    if (![step.loss, step.gradientNorm, step.meanNegative].every(Number.isFinite)) {
+      return { kind: 'not-finite', text: `step ${step.step}: loss or gradient is not finite. Lower the learning rate or set clipNorm; the last checkpoint is whole.` };
+    }
+    return (
+      this.#sign('collapse', triplets && step.meanNegative < COLLAPSED_DISTANCE && step.strangers > 0,
+        `step ${step.step}: collapsed: the mean squared distance between strangers is ${step.meanNegative.toFixed(4)} (below ${COLLAPSED_DISTANCE}). Start with 'semi-hard', a classification phase or a teacher, or lower the learning rate.`) ??
+      this.#sign('no-pair', triplets && step.pairs === 0, `step ${step.step}: no positive pair in the batch. Raise perPerson, or use the 'people' sampler.`, 1) ??
+      this.#sign('no-negative', triplets && step.pairs > 0 && step.triplets === 0, `step ${step.step}: no pair finds a negative by this miner. Raise the margin or use 'semi-hard-or-easiest'.`) ??
+      this.#sign('dead-gradient', step.gradientNorm === 0 && step.loss > 0 && step.activeTriplets > 0, `step ${step.step}: the loss is ${step.loss.toFixed(4)} but every gradient is 0. This device computes a gradient wrongly, or all weights are frozen.`)
+    );
+  }
+
+  #sign(kind: Finding['kind'], shows: boolean, text: string, patience = PATIENCE): Finding | undefined {
+    const count = shows ? (this.#counts.get(kind) ?? 0) + 1 : 0;
+    this.#counts.set(kind, count);
+    return count === patience ? { kind, text } : undefined;
+  }
+}
