@@ -48,7 +48,12 @@ export interface ModelMetadata {
   readonly input: { readonly width: number; readonly height: number; readonly colour: 'rgb' | 'bgr' };
   readonly pixels: PixelRule;
   /** Where the points of a face lie in the crop, in pixels (integer = pixel centre). */
-  readonly template: { readonly name: string; readonly points: readonly (readonly [x: number, y: number])[] };
+  /** `margin`: for crops that are a detector's box, not points: output pixels added around the box. */
+  readonly template: {
+    readonly name: string;
+    readonly points: readonly (readonly [x: number, y: number])[];
+    readonly margin?: number;
+  };
   readonly operatingPoints: readonly StoredOperatingPoint[];
   readonly licence: string;
   readonly trainedOn: string;
@@ -195,6 +200,7 @@ function parseMetadata(text: ReadonlyMap<string, string>, source: string): Model
     return { scale, mean: [finite(first, 'pixels'), finite(second, 'pixels'), finite(third, 'pixels')] };
   };
   const template = json('template');
+  const margin = field(template, 'margin');
   const operatingPoints = list(json('operatingPoints'), 'operatingPoints').map((point): StoredOperatingPoint => {
     const rate = (value: unknown): number => finite(value, 'operatingPoints', 0, 1);
     const interval = list(field(point, 'farInterval'), 'operatingPoints');
@@ -231,6 +237,7 @@ function parseMetadata(text: ReadonlyMap<string, string>, source: string): Model
     pixels: pixelRule(),
     template: {
       name: string(field(template, 'name'), 'template'),
+      ...(margin !== undefined && { margin: finite(margin, 'template', 0, 4096) }),
       points: list(field(template, 'points'), 'template').map((point): [number, number] => {
         const [x, y, ...more] = list(point, 'template');
         if (more.length > 0) throw refuse('template', 'an object with points of two numbers');

@@ -1,6 +1,6 @@
 /** Elements of foreign files (float64, bfloat16, either byte order, any strides) to tensors of ours. */
 import { FaceNetError } from '../errors.ts';
-import { quoteName, type Tensor, type TensorType } from './safetensors.ts';
+import { quoteName, type Tensor, type TensorType, viewTensor } from './safetensors.ts';
 
 /** How elements lie in a foreign file. F64 and BF16 become F32, BOOL becomes U8. */
 export type ForeignType = TensorType | 'F64' | 'BF16' | 'BOOL';
@@ -72,6 +72,16 @@ export function gather(storage: Uint8Array, view: StridedView, name: string, sou
   if (!(Number.isSafeInteger(offset) && low >= 0 && high < available))
     throw refuse(`a view inside its storage of ${available} elements`, `${low} to ${high}`);
 
+  // Dense and in our byte order: one copy. (A copy, since several tensors may share a storage.)
+  if (
+    !bigEndian &&
+    type !== 'F64' &&
+    type !== 'BF16' &&
+    denseStrides(shape).every((stride, i) => stride === strides[i])
+  ) {
+    const bytes = new Uint8Array(storage.subarray(offset * size, (offset + count) * size));
+    return viewTensor(type === 'BOOL' ? 'U8' : type, shape, bytes, 0, bytes.length);
+  }
   const data = new DataView(storage.buffer, storage.byteOffset, storage.byteLength);
   const little = !bigEndian;
   const { tensor, put } = target(type, shape, count);

@@ -47,9 +47,6 @@ export function writeT7(root: T7): Uint8Array {
   const scalar = (type: string, value: number): Buffer => {
     const part = Buffer.alloc(8);
     switch (type) {
-      case 'Float':
-        part.writeFloatLE(value);
-        return part.subarray(0, 4);
       case 'Double':
         part.writeDoubleLE(value);
         return part;
@@ -107,7 +104,8 @@ export function writeT7(root: T7): Uint8Array {
       text('V 1');
       text(`torch.${tensor}Storage`);
       long(storage.length);
-      for (const item of storage) parts.push(scalar(tensor, item));
+      if (tensor === 'Float') parts.push(Buffer.from(Float32Array.from(storage).buffer));
+      else for (const item of storage) parts.push(scalar(tensor, item));
     } else if ('again' in value) {
       int(value.kind);
       int(value.again);
