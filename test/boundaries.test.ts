@@ -20,7 +20,7 @@ const rooms: Record<string, readonly string[]> = {
   evaluate: ['errors', 'faces'],
   node: ['index', 'facenet-gpu', 'errors', 'faces', 'io', 'train'],
   worker: ['index', 'facenet-gpu', 'errors', 'faces', 'io', 'train'],
-  cli: ['node', 'index', 'evaluate', 'facenet-gpu', 'errors', 'faces', 'io', 'networks', 'train'],
+  cli: ['node', 'index', 'evaluate', 'facenet-gpu', 'errors', 'graph', 'faces', 'io', 'networks', 'train'],
   wgsl: [],
 };
 /** Pure rooms: the same in Node, in a page and in a worker. */

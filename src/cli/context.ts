@@ -1,0 +1,66 @@
+import type { Readable } from 'node:stream';
+import { type CreateOptions, FaceNetGPU } from '../node.ts';
+import { type FaceList, readFaceList } from './face-list.ts';
+import type { ReadingOptions } from './face-reader.ts';
+import type { Terminal } from './terminal.ts';
+
+/** Options before or behind the command, as commander gives them. */
+export interface GlobalOptions {
+  readonly model: string;
+  readonly backend: 'auto' | 'webgpu' | 'wasm';
+  readonly threads?: number;
+  readonly batch?: number;
+}
+
+/** Options of the commands that read photos. */
+export interface PhotoOptions {
+  readonly landmarks?: string;
+  readonly aligned?: boolean;
+  readonly decoder?: 'exact' | 'sharp';
+  readonly skipBad?: boolean;
+}
+
+/** What a command works with. */
+export class Context {
+  readonly terminal: Terminal;
+  /** Aborted by Ctrl-C. */
+  readonly signal: AbortSignal;
+  readonly stdin: Readable;
+  readonly #options: GlobalOptions;
+
+  constructor(options: GlobalOptions, terminal: Terminal, signal: AbortSignal, stdin: Readable) {
+    this.#options = options;
+    this.terminal = terminal;
+    this.signal = signal;
+    this.stdin = stdin;
+  }
+
+  /** Opens the model, calls `use`, and disposes of the model whatever happens. */
+  async withModel<T>(use: (net: FaceNetGPU) => Promise<T>): Promise<T> {
+    const { model, backend, threads, batch } = this.#options;
+    const options: CreateOptions = {
+      model,
+      backend,
+      signal: this.signal,
+      ...(threads !== undefined && { threads }),
+      ...(batch !== undefined && { batchSize: batch }),
+    };
+    const net = await FaceNetGPU.create(options);
+    try {
+      return await use(net);
+    } finally {
+      await net.dispose();
+    }
+  }
+
+  /** How photos are read, by the options of the command. */
+  async reading({ landmarks, aligned = false, decoder, skipBad = false }: PhotoOptions): Promise<ReadingOptions> {
+    const list: FaceList | undefined = landmarks === undefined ? undefined : await readFaceList(landmarks);
+    return { aligned, skipBad, ...(list && { list }), ...(decoder && { decoder }) };
+  }
+}
+
+/** Numbers of a vector with the nine digits that bring a float32 back. */
+export function digits(vector: Float32Array): number[] {
+  return Array.from(vector, (value) => Number(value.toPrecision(9)));
+}

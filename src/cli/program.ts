@@ -1,0 +1,196 @@
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { type AlignOptions, align } from './align.ts';
+import { Context, type GlobalOptions } from './context.ts';
+import { type EmbedOptions, embed } from './embed.ts';
+import { exitCodeOf, exitCodes } from './exit-code.ts';
+import { info } from './info.ts';
+import { Terminal } from './terminal.ts';
+import { type VerifyOptions, verify, verifyPairs } from './verify.ts';
+
+interface OutputFlags {
+  readonly json?: boolean;
+  readonly jsonl?: boolean;
+  readonly quiet?: boolean;
+  readonly color: boolean;
+}
+
+/** Runs the command line; resolves to the exit code. Never rejects. */
+export async function run(argv: readonly string[]): Promise<number> {
+  const abort = new AbortController();
+  const { signal } = abort;
+  let code: number = exitCodes.done;
+  let terminal = terminalFor({ color: true, json: argv.includes('--json'), jsonl: argv.includes('--jsonl') });
+  const interrupt = (name: NodeJS.Signals): void => {
+    if (signal.aborted) process.exit(name === 'SIGTERM' ? 143 : exitCodes.interrupted);
+    abort.abort(name);
+    terminal.note('facenet: stopping; once more to stop at once');
+  };
+  process.on('SIGINT', interrupt);
+  process.on('SIGTERM', interrupt);
+  // Whoever read the answer has had enough of it (`| head`): 128 + SIGPIPE.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(141);
+    throw error;
+  });
+
+  const program = commandLine((work) => async (...parameters: unknown[]) => {
+    const flags = program.opts<GlobalOptions & OutputFlags>();
+    terminal = terminalFor(flags);
+    code = await work(new Context(flags, terminal, signal, process.stdin), ...parameters);
+  });
+  try {
+    await program.parseAsync(argv, { from: 'user' });
+    return code;
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      // Help and version are answers.
+      if (error.exitCode === 0) return exitCodes.done;
+      if (terminal.format !== 'text')
+        terminal.line({ schema: 'facenet/error@1', error: { code: 'input', message: error.message } });
+      return exitCodes.usage;
+    }
+    terminal.fail(error);
+    if (signal.aborted) return signal.reason === 'SIGTERM' ? 143 : exitCodes.interrupted;
+    return exitCodeOf(error);
+  } finally {
+    process.off('SIGINT', interrupt);
+    process.off('SIGTERM', interrupt);
+  }
+}
+
+function terminalFor({ json, jsonl, quiet = false, color }: OutputFlags): Terminal {
+  const colour = color && (process.env.NO_COLOR ?? '') === '' && process.env.TERM !== 'dumb';
+  return new Terminal(process, { format: json ? 'json' : jsonl ? 'jsonl' : 'text', quiet, colour });
+}
+
+/** The package's version: from its package.json, one folder above dist/ or two above src/cli/. */
+function version(): string {
+  for (const path of ['../package.json', '../../package.json']) {
+    try {
+      const { name, version } = JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')) as Record<
+        string,
+        string
+      >;
+      if (name === 'facenet-gpu' && version !== undefined) return version;
+    } catch {
+      // Not there; the other place is tried.
+    }
+  }
+  return 'unknown';
+}
+
+/** What commander calls: arguments, options, the command itself. */
+type Work = (context: Context, ...parameters: never[]) => Promise<number>;
+type Action = (...parameters: unknown[]) => Promise<void>;
+
+function commandLine(
+  action: (work: (context: Context, ...parameters: unknown[]) => Promise<number>) => Action,
+): Command {
+  const act = (work: Work) => action(work as (context: Context, ...parameters: unknown[]) => Promise<number>);
+  const program = new Command('facenet')
+    .description('FaceNet: whether two faces are one person, on the GPU or the CPU.')
+    .version(version(), '--version', 'print the version')
+    .helpOption('--help', 'print this')
+    .exitOverride()
+    .showSuggestionAfterError()
+    .showHelpAfterError('(facenet --help says more)')
+    .configureHelp({ showGlobalOptions: true })
+    .addOption(new Option('--model <file or name>', 'weights').default('dlib-resnet'))
+    .addOption(new Option('--backend <name>', 'what computes').choices(['auto', 'webgpu', 'wasm']).default('auto'))
+    .option('--threads <n>', 'threads of the wasm backend', wholeNumber(1, 64))
+    .option('--batch <n>', 'faces computed together', wholeNumber(1, 1024))
+    .addOption(new Option('--json', 'answer as one JSON document').conflicts('jsonl'))
+    .option('--jsonl', 'answer as JSON, a line per item as soon as it is ready')
+    .option('--quiet', 'no progress, warnings or timings')
+    .option('--no-color', 'no colours (also by the variable NO_COLOR)')
+    .addHelpText('after', `\n${exitCodeText}`);
+
+  photoOptions(program.command('embed'))
+    .description('print or save a unit vector for every face')
+    .argument('<photos...>', 'images, folders of images, or - for standard input (an image, or a list of paths)')
+    .option('--out <file>', 'save to a file ending in .safetensors, .npy or .csv')
+    .option('--skip-bad', 'leave out what cannot be used, and end with exit code 6')
+    .action(act((context: Context, photos: string[], options: EmbedOptions) => embed(context, photos, options)));
+
+  photoOptions(program.command('verify'))
+    .description('say whether two faces are one person: exit code 0 same, 1 different')
+    .argument('[a]', 'an image, or - for standard input')
+    .argument('[b]', 'another image')
+    .addOption(
+      new Option('--threshold <t>', 'accept up to this squared distance (0 to 4)')
+        .argParser(number(0, 4))
+        .conflicts('far'),
+    )
+    .option('--far <rate>', 'accept at the threshold with this false accept rate', number(0, 1))
+    .option('--pairs <file>', 'lines of two paths (- for standard input); answers a line of JSON each')
+    .option('--skip-bad', 'with --pairs: go on after a photo that cannot be used')
+    .action(
+      act(
+        async (
+          context: Context,
+          a: string | undefined,
+          b: string | undefined,
+          options: VerifyOptions & { pairs?: string },
+          command: Command,
+        ) => {
+          const { pairs } = options;
+          if (pairs !== undefined) {
+            if (a !== undefined) command.error('error: --pairs takes the photos from its file; name none beside it');
+            return verifyPairs(context, pairs, options);
+          }
+          if (a === undefined || b === undefined) return command.error('error: two photos to compare, or --pairs FILE');
+          return verify(context, a, b, options);
+        },
+      ),
+    );
+
+  photoOptions(program.command('align'))
+    .description('write what the model sees of every face, as PNG')
+    .argument('<photos...>', 'images, folders of images, or -')
+    .requiredOption('--out <file or folder>', 'a file ending in .png for one face, else a folder')
+    .option('--skip-bad', 'leave out what cannot be used, and end with exit code 6')
+    .action(act((context: Context, photos: string[], options: AlignOptions) => align(context, photos, options)));
+
+  program
+    .command('info')
+    .description('describe this machine (no argument), a network, a model file or an image')
+    .argument('[subject]', 'name or file')
+    .action(act((context: Context, subject: string | undefined) => info(context, subject)));
+
+  for (const command of program.commands) command.exitOverride().helpOption('--help', 'print this');
+  return program;
+}
+
+function photoOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option(
+        '--landmarks <file>',
+        'where the faces are: JSON { "photos": [{ "image", "faces": [{ "landmarks": [[x, y], ...] }] }] } or CSV',
+      ).conflicts('aligned'),
+    )
+    .option('--aligned', "the images are crops to the model's template")
+    .addOption(new Option('--decoder <name>', 'who decodes images').choices(['exact', 'sharp']));
+}
+
+const exitCodeText = `Exit codes: 0 done, same; 1 different; 2 usage; 3 unreadable input; 4 wrong or corrupt model; 5 no usable
+backend, out of memory; 6 finished, items left out; 70 internal error; 130 interrupted.`;
+
+function wholeNumber(low: number, high: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || value < low || value > high)
+      throw new InvalidArgumentError(`It must be a whole number from ${low} to ${high}.`);
+    return value;
+  };
+}
+
+function number(low: number, high: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() === '' || !(value >= low && value <= high))
+      throw new InvalidArgumentError(`It must be a number from ${low} to ${high}.`);
+    return value;
+  };
+}
