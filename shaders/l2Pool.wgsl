@@ -9,7 +9,9 @@
 struct Params { batch : u32, height : u32, width : u32, channels : u32, outHeight : u32, outWidth : u32, sizeY : u32, sizeX : u32,
                 strideY : u32, strideX : u32, padTop : u32, padLeft : u32, epsilon : f32,
                 xStride : u32, xOffset : u32, yStride : u32, yOffset : u32, outputStride : u32, outputOffset : u32,
-                dyStride : u32, dyOffset : u32, dxStride : u32, dxOffset : u32 }
+                dyStride : u32, dyOffset : u32, dxStride : u32, dxOffset : u32,
+                x4Stride : u32, x4Offset : u32, y4Stride : u32, y4Offset : u32,
+                output4Stride : u32, output4Offset : u32, dy4Stride : u32, dy4Offset : u32, dx4Stride : u32, dx4Offset : u32 }
 
 override LANES : u32 = 64u;
 
@@ -19,6 +21,11 @@ override LANES : u32 = 64u;
 @group(0) @binding(3) var<storage, read> output : array<f32>;
 @group(0) @binding(4) var<storage, read> dy : array<f32>;
 @group(0) @binding(5) var<storage, read_write> dx : array<f32>;
+@group(0) @binding(6) var<storage, read> x4 : array<vec4f>;
+@group(0) @binding(7) var<storage, read_write> y4 : array<vec4f>;
+@group(0) @binding(8) var<storage, read> output4 : array<vec4f>;
+@group(0) @binding(9) var<storage, read> dy4 : array<vec4f>;
+@group(0) @binding(10) var<storage, read_write> dx4 : array<vec4f>;
 
 // First and one past the last pixel of window `o` inside an image of `pixels`.
 fn clip(o : u32, stride : u32, size : u32, pad : u32, pixels : u32) -> vec2u {
@@ -55,6 +62,31 @@ fn forward(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) g
   }
 }
 
+// forward, four channels at a time.
+@compute @workgroup_size(LANES)
+fn forward4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  let channels = params.channels / 4u;
+  let count = params.batch * params.outHeight * params.outWidth * channels;
+  for (var i = id.x; i < count; i += groups.x * LANES) {
+    let channel = i % channels;
+    let pixel = i / channels;
+    let line = pixel / params.outWidth;
+    let xs = clip(pixel % params.outWidth, params.strideX, params.sizeX, params.padLeft, params.width);
+    let ys = clip(line % params.outHeight, params.strideY, params.sizeY, params.padTop, params.height);
+    let image = line / params.outHeight * params.height;
+    var sum = vec4f();
+    for (var iy = ys.x; iy < ys.y; iy++) {
+      var row = vec4f();
+      for (var ix = xs.x; ix < xs.y; ix++) {
+        let value = x4[params.x4Offset + ((image + iy) * params.width + ix) * params.x4Stride + channel];
+        row = fma(value, value, row);
+      }
+      sum += row;
+    }
+    y4[params.y4Offset + pixel * params.y4Stride + channel] = sqrt(sum + vec4f(params.epsilon));
+  }
+}
+
 @compute @workgroup_size(LANES)
 fn inputGradient(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
   let count = params.batch * params.height * params.width * params.channels;
@@ -74,5 +106,30 @@ fn inputGradient(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgro
       }
     }
     dx[params.dxOffset + pixel * params.dxStride + channel] = x[params.xOffset + pixel * params.xStride + channel] * sum;
+  }
+}
+
+// inputGradient, four channels at a time.
+@compute @workgroup_size(LANES)
+fn inputGradient4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  let channels = params.channels / 4u;
+  let count = params.batch * params.height * params.width * channels;
+  for (var i = id.x; i < count; i += groups.x * LANES) {
+    let channel = i % channels;
+    let pixel = i / channels;
+    let line = pixel / params.width;
+    let oxs = holders(pixel % params.width, params.strideX, params.sizeX, params.padLeft, params.outWidth);
+    let oys = holders(line % params.height, params.strideY, params.sizeY, params.padTop, params.outHeight);
+    let image = line / params.height * params.outHeight;
+    var sum = vec4f();
+    for (var oy = oys.x; oy < oys.y; oy++) {
+      for (var ox = oxs.x; ox < oxs.y; ox++) {
+        let at = (image + oy) * params.outWidth + ox;
+        let length = output4[params.output4Offset + at * params.output4Stride + channel];
+        let positive = length > vec4f();
+        sum += select(vec4f(), dy4[params.dy4Offset + at * params.dy4Stride + channel] / select(vec4f(1.0), length, positive), positive);
+      }
+    }
+    dx4[params.dx4Offset + pixel * params.dx4Stride + channel] = x4[params.x4Offset + pixel * params.x4Stride + channel] * sum;
   }
 }

@@ -2,7 +2,7 @@ import { type Attributes, defineOperator, type Entry } from '../graph/operator.t
 import type { Value } from '../graph/graph.ts';
 import { columns, requireEqual, rows, type Shape } from '../graph/shape.ts';
 
-const strided = ['x', 'y', 'dy', 'dx'];
+const strided = ['x', 'y', 'output', 'dy', 'dx'];
 const params = (shape: Shape) => ({ rows: rows(shape), columns: columns(shape) });
 
 const forward: Entry<Attributes> = {

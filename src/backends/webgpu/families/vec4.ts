@@ -1,0 +1,40 @@
+import { columns, rows, type Shape } from '../../../graph/shape.ts';
+import type { Family } from '../../../plan/lowering.ts';
+import type { WebGpuAdapter } from '../webgpu-backend.ts';
+
+/**
+ * The kernel `<entry>4` of an operator that works by channel: the sums of the plain kernel in the same order, so the same bits,
+ * with a quarter of the loads. Serves tensors whose channels, offset and stride are multiples of four; `tensors` are the
+ * entry's, output last, and the kernel calls x4 what the entry calls x.
+ */
+export function vec4(
+  entry: string,
+  tensors: readonly string[],
+  // biome-ignore lint/suspicious/noExplicitAny: each operator has attributes of its own
+  when: (attributes: any) => boolean = () => true,
+): Family<WebGpuAdapter> {
+  const output = tensors[tensors.length - 1] as string;
+  return {
+    entry,
+    name: 'vec4',
+    order: '',
+    when: (shapes, attributes, _, views) =>
+      when(attributes) &&
+      tensors.every((name) => {
+        const view = views[name];
+        return columns(shapes[name] as Shape) % 4 === 0 && (!view || (view.offset % 4 === 0 && view.stride % 4 === 0));
+      }),
+    lower(shapes) {
+      const shape = shapes[output] as Shape;
+      return {
+        steps: [
+          {
+            kernel: `${entry}4`,
+            tensors: Object.fromEntries(tensors.map((name) => [`${name}4`, name])),
+            launch: { invocations: (rows(shape) * columns(shape)) / 4 },
+          },
+        ],
+      };
+    },
+  };
+}

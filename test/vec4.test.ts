@@ -1,0 +1,90 @@
+// area: operators
+// on: lavapipe swiftshader
+// Kernels that take four channels at a time give the bits of the plain ones, forward and backward, dense and in channel ranges.
+import { afterAll, describe, expect, test } from 'vitest';
+import { Graph, type Value } from '../src/graph/graph.ts';
+import { gradients } from '../src/graph/gradients.ts';
+import { type Shape, size } from '../src/graph/shape.ts';
+import { add } from '../src/ops/add.ts';
+import { concat } from '../src/ops/concat.ts';
+import { l2Pool } from '../src/ops/l2Pool.ts';
+import { lrn } from '../src/ops/lrn.ts';
+import { maxPool } from '../src/ops/maxPool.ts';
+import { relu } from '../src/ops/relu.ts';
+import { scaleShift } from '../src/ops/scaleShift.ts';
+import { slice } from '../src/ops/slice.ts';
+import { bindFamilies } from '../src/plan/lowering.ts';
+import { Plan } from '../src/plan/plan.ts';
+import type { Backend } from '../src/plan/runner.ts';
+import { Store } from '../src/plan/store.ts';
+import { webgpuBackend } from './backends.ts';
+import { uniform } from './numeric.ts';
+
+const backend = await webgpuBackend();
+afterAll(() => backend?.dispose());
+
+/** The same backend without families: every entry runs its plain kernel. */
+function plain(of: Backend): Backend {
+  const none = bindFamilies({}, undefined);
+  return new Proxy(of, {
+    get(target, key) {
+      if (key === 'families') return none;
+      const value = Reflect.get(target, key, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
+const operators: Record<string, (x: Value) => Value> = {
+  relu: (x) => relu(x),
+  add: (x) => add(x, scaleShift(x, { scale: 0.3 })),
+  maxPool: (x) => maxPool(x, { size: 3, stride: 2, padding: 1, ceil: true }),
+  l2Pool: (x) => l2Pool(x, { size: [3, 2], stride: [2, 1], padding: [1, 0, 0, 1], epsilon: 0.1 }),
+  lrn: (x) => lrn(x, { alpha: 0.9, k: 2 }),
+};
+
+/** x is read as a range of a wider result, y written behind four channels of another; offsets and strides are divisible by four. */
+function inRanges(build: (x: Value) => Value) {
+  return (x: Value): Value => {
+    const channels = x.shape[3] as number;
+    const wide = scaleShift(concat([scaleShift(x, { shift: 9 }), scaleShift(x, {}), scaleShift(x, { shift: 7 })]), {});
+    const y = build(slice(wide, { start: channels, channels }));
+    const neighbour = build(slice(wide, { start: 0, channels: 4 }));
+    return concat([neighbour, y]);
+  };
+}
+
+describe.skipIf(!backend)('kernels of four channels', () => {
+  for (const [name, build] of Object.entries(operators)) {
+    for (const [where, wrap] of [['dense', (f: (x: Value) => Value) => f], ['in channel ranges', inRanges]] as const) {
+      for (const channels of [4, 12, 64]) {
+        test(`${name} of ${channels} channels, ${where}`, async () => {
+          const shape: Shape = [2, 5, 7, channels];
+          const random = uniform(channels);
+          const data = Float32Array.from({ length: size(shape) }, random);
+          const bits = [];
+          for (const on of [backend as Backend, plain(backend as Backend)]) {
+            const graph = new Graph();
+            const x = graph.input('x', shape);
+            const y = wrap(build)(x);
+            const dy = graph.input('dy', y.shape);
+            // dy as a result, so that slices of it are read in place.
+            const dx = gradients(y, [x], scaleShift(dy, {}), add)[0] as Value;
+            const store = new Store(on);
+            const plan = await Plan.create(graph, { y, dx }, on, store, { batchSize: 1, fuse: false });
+            plan.poison();
+            const kernels = plan.steps.filter(({ operator }) => operator === name).map(({ kernel }) => kernel);
+            const entries = name === 'add' ? ['forward'] : ['forward', 'inputGradient'];
+            expect(new Set(kernels)).toEqual(new Set(entries.map((entry) => (on === backend ? `${entry}4` : entry))));
+            expect(plan.steps.filter(({ operator, kernel }) => kernel === 'forward' && (operator === 'concat' || operator === 'slice'))).toEqual([]);
+            const result = await plan.run({ x: data, dy: Float32Array.from({ length: size(y.shape) }, uniform(channels + 1)) });
+            bits.push([result.y, result.dx].map((floats) => new Uint32Array(floats?.buffer as ArrayBuffer)));
+            plan.dispose();
+            store.dispose();
+          }
+          expect(bits[0]).toEqual(bits[1]);
+        });
+      }
+    }
+  }
+});
