@@ -15,9 +15,16 @@ import { sha256 } from './io/sha256.ts';
 import { initialise, parametersOf } from './networks/initialise.ts';
 import type { Network, NetworkName, Variant } from './networks/network.ts';
 import { networks } from './networks/networks.ts';
+import { readCheckpoint, writeCheckpoint } from './io/checkpoint.ts';
 import { Store } from './plan/store.ts';
+import type { Dataset } from './train/dataset.ts';
+import { Trainer, type TrainingState, type TrainOptions as TrainerOptions, type TrainResult, type TrainStep } from './train/trainer.ts';
 
 export type { Pixels } from './faces/preprocessing.ts';
+export { type Dataset, memoryDataset, type TrainingImage } from './train/dataset.ts';
+export type { Augmentation } from './train/augmentation.ts';
+export type { LossName, MinerName, TrainPhase } from './train/phases.ts';
+export type { TrainResult, TrainStep } from './train/trainer.ts';
 export type { NetworkName } from './networks/network.ts';
 
 /** Anything an image can come from. In Node a string is a file path, in browsers a URL. */
@@ -125,6 +132,12 @@ export interface EmbedOptions extends Watch {
   readonly onError?: 'throw' | 'skip';
 }
 
+/** How a model is trained; see TrainPhase for what a phase can say. */
+export interface TrainOptions extends TrainerOptions {
+  /** A checkpoint to go on from: the same data, phases and seed give the bits of the undisturbed run. */
+  readonly resume?: Uint8Array;
+}
+
 /** What this class needs from the place it runs in. */
 export interface Host extends BackendHost {
   /** Pixels of an image, upright. @throws 'image' or 'input'. */
@@ -165,6 +178,10 @@ export class FaceNet {
   readonly #parts: Parts;
   #queue: Promise<unknown> = Promise.resolve();
   #waiting = 0;
+  #trainer: Trainer | undefined;
+  #lastState: TrainingState | undefined;
+  /** Steps trained by this object: part of the fingerprint. */
+  #trained = 0;
   #disposed: Promise<void> | undefined;
 
   /** Use `create`. */
@@ -192,13 +209,14 @@ export class FaceNet {
   async embed(faces: Face | Iterable<Face> | AsyncIterable<Face>, options: EmbedOptions = {}): Promise<Embeddings> {
     const parts: Embeddings[] = [];
     for await (const part of this.embedStream(isSingle(faces) ? [faces] : faces, options)) parts.push(part);
-    return join(parts, this.dimensions, this.#parts.fingerprint);
+    return join(parts, this.dimensions, this.fingerprint);
   }
 
   /** The same as a stream of batches: the next batch is read and decoded while one is computed. */
   async *embedStream(faces: Iterable<Face> | AsyncIterable<Face>, options: EmbedOptions = {}): AsyncGenerator<Embeddings> {
     const { signal, onProgress, onError = 'throw' } = options;
-    const { embedder, mirrored, fingerprint } = this.#parts;
+    const { embedder, mirrored } = this.#parts;
+    const { fingerprint } = this;
     const source = Symbol.asyncIterator in faces ? faces[Symbol.asyncIterator]() : faces[Symbol.iterator]();
     const perBatch = Math.max(1, mirrored ? Math.floor(embedder.batchSize / 2) : embedder.batchSize);
     let index = 0;
@@ -257,8 +275,8 @@ export class FaceNet {
     const point = this.operatingPoint(options);
     const vector = async (face: Face | Embeddings, name: string) => {
       const embeddings = isEmbeddings(face) ? face : await this.embed(face, options);
-      if (embeddings.fingerprint !== this.#parts.fingerprint) {
-        throw new FaceNetError('mismatch', `verify: ${name} must be embedded by ${this.#parts.fingerprint}, got ${embeddings.fingerprint}. Embed it again.`);
+      if (embeddings.fingerprint !== this.fingerprint) {
+        throw new FaceNetError('mismatch', `verify: ${name} must be embedded by ${this.fingerprint}, got ${embeddings.fingerprint}. Embed it again.`);
       }
       if (embeddings.count !== 1 || embeddings.data.length !== this.dimensions) {
         throw new FaceNetError('input', `verify: ${name} must be one embedding of ${this.dimensions} numbers, got ${embeddings.count} of ${embeddings.dimensions}.`);
@@ -291,7 +309,8 @@ export class FaceNet {
 
   /** Names model and preprocessing: embeddings of equal fingerprints may be compared. */
   get fingerprint(): string {
-    return this.#parts.fingerprint;
+    const { fingerprint } = this.#parts;
+    return this.#trained > 0 ? `${fingerprint}/trained ${this.#trained}` : fingerprint;
   }
 
   /** Time per kernel of one batch, from the device's clock where it has one; medians over `runs`. */
@@ -311,6 +330,42 @@ export class FaceNet {
       const multiplyAdds = profiled.reduce((sum, layer) => sum + layer.multiplyAdds, 0);
       return { milliseconds, gflops: (2 * multiplyAdds) / (milliseconds * 1e6), layers: profiled, timing };
     });
+  }
+
+  /**
+   * Trains in place. Each yield is one finished step; stop by `break`, go on later with `resume: await net.checkpoint()`.
+   * Embeddings made afterwards are those of the new weights, and carry a new fingerprint.
+   * @throws 'input' before the first step when data and options do not fit; 'mismatch' or 'model' for a checkpoint that does not.
+   */
+  async *train(data: Dataset, options: TrainOptions): AsyncGenerator<TrainStep, TrainResult> {
+    this.#check('train', options.signal);
+    if (this.#trainer) throw new FaceNetError('input', 'train: one run at a time, got a second. Finish or break the first.');
+    const { embedder, store, opened, metadata } = this.#parts;
+    const network = networkOf(metadata, this.model.name);
+    const variant = { ...metadata.variant, dimensions: metadata.dimensions } as Variant;
+    const trainer = new Trainer({ network, variant, preprocessing: embedder.preprocessing, backend: opened.backend, store }, data, options);
+    if (options.resume) trainer.restore(readCheckpoint(options.resume));
+    this.#trainer = trainer;
+    try {
+      const run = trainer.run();
+      while (true) {
+        const next = await this.#enqueue('train', undefined, () => run.next());
+        if (next.done) return next.value;
+        this.#trained = trainer.step;
+        yield next.value;
+      }
+    } finally {
+      this.#lastState = await trainer.state();
+      trainer.dispose();
+      this.#trainer = undefined;
+    }
+  }
+
+  /** Everything the run in progress, or the last one, needs to go on, as safetensors. @throws 'input' before any training. */
+  async checkpoint(): Promise<Uint8Array> {
+    const state = this.#trainer ? await this.#enqueue('checkpoint', undefined, () => (this.#trainer as Trainer).state()) : this.#lastState;
+    if (!state) throw new FaceNetError('input', 'checkpoint: there is nothing to keep before train() has run.');
+    return writeCheckpoint(state);
   }
 
   /** The weights with metadata, as safetensors (F32). */
