@@ -1,3 +1,5 @@
+// area: operators
+// on: none lavapipe swiftshader
 // Every operator, backend and case against float64. No per-operator code.
 import { afterAll, describe, expect, test } from 'vitest';
 import { backends, title } from './backends.ts';
