@@ -18,6 +18,7 @@ struct Params {
   kernelHeight : u32, kernelWidth : u32, strideY : u32, strideX : u32, padTop : u32, padLeft : u32, relu : u32,
   // Tiles compute gridHeight x gridWidth pixels of y, at start + step * grid: all of y, or every other pixel of a gradient.
   gridHeight : u32, gridWidth : u32, stepY : u32, stepX : u32, startY : u32, startX : u32,
+  xSlice : u32, weightSlice : u32, ySlice : u32,  // elements between the slices of z: several products of one shape in one launch
   layer : u32, hasBias : u32,
   xStride : u32, xOffset : u32, imageStride : u32, imageOffset : u32, yStride : u32, yOffset : u32,
   residualStride : u32, residualOffset : u32, dyStride : u32, dyOffset : u32,
@@ -25,15 +26,15 @@ struct Params {
 
 const SG = 8u;  // subgroup size
 // Tiles, a pair for each entry point: pixels (or rows) and vec4s of channels of a lane. 4 * PV is a multiple of SG.
-const PM = 4u;
+const PM = 1u;
 const PV = 4u;
-const CM = 16u;
+const CM = 2u;
 const CV = 1u;
-const IM = 16u;
+const IM = 2u;
 const IV = 1u;
-const WM = 4u;
+const WM = 1u;
 const WV = 1u;
-const XM = 8u;
+const XM = 2u;
 const XV = 1u;
 const RESIDUAL = 0u;  // 1: a residual is added before the activation
 const EXPONENT = 0x7f800000u;  // all bits of it are set in NaN and infinity; comparisons may be folded away, bits may not
@@ -78,6 +79,8 @@ fn forwardPixels(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) 
   if (first >= pixels) { return; }
   let block = tile % blocks;
   let channel = block * PV;
+  let xFirst = params.xOffset + group.z * params.xSlice;
+  let yFirst = params.yOffset + group.z * params.ySlice;
   let floor = vec4f(select(-3.4028234e38, 0.0, params.relu == 1u));
   var top : array<u32, PM>;
   var left : array<u32, PM>;
@@ -99,13 +102,13 @@ fn forwardPixels(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) 
       }
     }
   }
-  var k = block * params.kernelHeight * params.kernelWidth * params.channels * PV + lane;
+  var k = group.z * params.weightSlice + block * params.kernelHeight * params.kernelWidth * params.channels * PV + lane;
   for (var ky = 0u; ky < params.kernelHeight; ky++) {
     for (var kx = 0u; kx < params.kernelWidth; kx++) {
       var start : array<u32, PM>;
       for (var i = 0u; i < PM; i++) { // unroll
         let inside = top[i] + ky < params.height && left[i] + kx < params.width;
-        start[i] = select(0u, params.xOffset + (base[i] + ky * params.width + kx) * params.xStride, inside);
+        start[i] = select(0u, xFirst + (base[i] + ky * params.width + kx) * params.xStride, inside);
       }
       for (var c = 0u; c < channels; c++) {
         var f : array<vec4f, PM>;
@@ -135,7 +138,7 @@ fn forwardPixels(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) 
         if (channel + j < outChannels) {
           if (RESIDUAL == 1u) { sum[i][j] += residual[params.residualOffset + pixel[i] * params.residualStride + channel + j]; }
           worst = max(worst, bitcast<vec4u>(sum[i][j]) & vec4u(EXPONENT));
-          y[params.yOffset + pixel[i] * params.yStride + channel + j] = max(sum[i][j], floor);
+          y[yFirst + pixel[i] * params.yStride + channel + j] = max(sum[i][j], floor);
         }
       }
     }
@@ -154,6 +157,8 @@ fn forwardChannels(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups
   if (first >= pixels) { return; }
   let block = tile % blocks;
   let channel = block * CV * SG + lane;
+  let xFirst = params.xOffset + group.z * params.xSlice;
+  let yFirst = params.yOffset + group.z * params.ySlice;
   let floor = vec4f(select(-3.4028234e38, 0.0, params.relu == 1u));
   // Lane l looks after the windows of pixels l, l + SG, ... of the tile.
   var top : array<u32, CP>;
@@ -176,13 +181,13 @@ fn forwardChannels(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups
       }
     }
   }
-  var k = block * params.kernelHeight * params.kernelWidth * params.channels * (CV * SG) + lane;
+  var k = group.z * params.weightSlice + block * params.kernelHeight * params.kernelWidth * params.channels * (CV * SG) + lane;
   for (var ky = 0u; ky < params.kernelHeight; ky++) {
     for (var kx = 0u; kx < params.kernelWidth; kx++) {
       var start : array<u32, CP>;
       for (var r = 0u; r < CP; r++) { // unroll
         let inside = top[r] + ky < params.height && left[r] + kx < params.width;
-        start[r] = select(0u, params.xOffset + (base[r] + ky * params.width + kx) * params.xStride, inside);
+        start[r] = select(0u, xFirst + (base[r] + ky * params.width + kx) * params.xStride, inside);
       }
       for (var c = 0u; c < channels; c++) {
         var g : array<vec4f, CP>;
@@ -213,7 +218,7 @@ fn forwardChannels(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups
         if (channel + j * SG < outChannels) {
           if (RESIDUAL == 1u) { sum[i][j] += residual[params.residualOffset + to * params.residualStride + channel + j * SG]; }
           worst = max(worst, bitcast<vec4u>(sum[i][j]) & vec4u(EXPONENT));
-          y[params.yOffset + to * params.yStride + channel + j * SG] = max(sum[i][j], floor);
+          y[yFirst + to * params.yStride + channel + j * SG] = max(sum[i][j], floor);
         }
       }
     }

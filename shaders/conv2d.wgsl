@@ -19,6 +19,7 @@ struct Params {
   kernelHeight : u32, kernelWidth : u32, strideY : u32, strideX : u32, padTop : u32, padLeft : u32, relu : u32,
   // Tiles compute gridHeight x gridWidth pixels of y, at start + step * grid: all of y, or every other pixel of a gradient.
   gridHeight : u32, gridWidth : u32, stepY : u32, stepX : u32, startY : u32, startX : u32,
+  xSlice : u32, weightSlice : u32, ySlice : u32,  // elements between the slices of z: several products of one shape in one launch
   block : u32,  // columns of packed weights that lie together
   layer : u32, hasBias : u32, hasResidual : u32, hasBias4 : u32,
   xStride : u32, xOffset : u32, yStride : u32, yOffset : u32, residualStride : u32, residualOffset : u32,
@@ -27,8 +28,8 @@ struct Params {
 }
 
 override LANES : u32 = 64u;  // invocations of a workgroup of the plain kernels
-const TM = 8u;               // pixels of a register tile
-const V = 2u;                // vec4s of output channels of a lane
+const TM = 2u;               // pixels of a register tile
+const V = 1u;                // vec4s of output channels of a lane
 const LC = 8u;               // lanes of a workgroup of the tiled kernels, side by side in output channels
 const TP = 4u;               // pixels, and channels, of a tile of the plain kernels
 const RESIDUAL = 0u;         // tiled kernels: 1 if a residual is added before the activation
@@ -146,6 +147,8 @@ fn forwardVec4(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) gr
   if (first >= pixels) { return; }
   let block = tile % blocks;
   let channel = block * V * LC + lane;
+  let xFirst = params.x4Offset + group.z * params.xSlice;
+  let yFirst = params.y4Offset + group.z * params.ySlice;
   let floor = vec4f(select(-3.4028234e38, 0.0, params.relu == 1u));
   var top : array<u32, TM>;
   var left : array<u32, TM>;
@@ -167,13 +170,13 @@ fn forwardVec4(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) gr
       }
     }
   }
-  var k = block * params.kernelHeight * params.kernelWidth * params.channels * (V * LC) + lane;
+  var k = group.z * params.weightSlice + block * params.kernelHeight * params.kernelWidth * params.channels * (V * LC) + lane;
   for (var ky = 0u; ky < params.kernelHeight; ky++) {
     for (var kx = 0u; kx < params.kernelWidth; kx++) {
       var start : array<u32, TM>;
       for (var i = 0u; i < TM; i++) { // unroll
         let inside = top[i] + ky < params.height && left[i] + kx < params.width;
-        start[i] = select(0u, params.x4Offset + (base[i] + ky * params.width + kx) * params.x4Stride, inside);
+        start[i] = select(0u, xFirst + (base[i] + ky * params.width + kx) * params.x4Stride, inside);
       }
       for (var c = 0u; c < channels; c++) {
         var f : array<vec4f, TM>;
@@ -199,7 +202,7 @@ fn forwardVec4(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) gr
         if (channel + j * LC < outChannels) {
           if (RESIDUAL == 1u) { sum[i][j] += residual4[params.residual4Offset + pixel[i] * params.residual4Stride + channel + j * LC]; }
           worst = max(worst, bitcast<vec4u>(sum[i][j]) & vec4u(EXPONENT));
-          y4[params.y4Offset + pixel[i] * params.y4Stride + channel + j * LC] = max(sum[i][j], floor);
+          y4[yFirst + pixel[i] * params.y4Stride + channel + j * LC] = max(sum[i][j], floor);
         }
       }
     }

@@ -43,8 +43,8 @@ describe('what it does', () => {
   });
 
   test('shuffles from a constant lane become broadcasts, others stay', () => {
-    const source = 'const SG = 4u; fn f() { let a = subgroupShuffle(v, (5u % SG)); let b = subgroupShuffle(v, lane); }';
-    expect(expand(source).code).toContain('let a = subgroupBroadcast(v, (5u % SG)); let b = subgroupShuffle(v, lane);');
+    const source = 'const SG = 4u; fn f() { let a = subgroupShuffle(v, (5u % SG)); let b = subgroupShuffle(v, lane); let c = subgroupShuffle(g(v, 1u), 2u); }';
+    expect(expand(source).code).toContain('let a = subgroupBroadcast(v, (5u % SG)); let b = subgroupShuffle(v, lane); let c = subgroupBroadcast(g(v, 1u), 2u);');
   });
 
   test('lines of the output know their source line and iteration', () => {
@@ -82,7 +82,7 @@ describe('what it refuses', () => {
     ['a bound that is not constant', loop('var i = 0u; i < n; i++'), {}, 3, 'an unrolled loop reads'],
     ['another variable in the step', loop('var i = 0u; i < TM; j++'), {}, 3, 'an unrolled loop reads'],
     ['too many trips', loop('var i = 0u; i < 65u; i++'), {}, 3, 'unrolled 64 times, got 65'],
-    ['an explosion', loop('var i = 0u; i < 64u; i++', 'for (var j = 0u; j < 64u; j++) { // unroll\nfor (var k = 0u; k < 64u; k++) { // unroll\n g(i, j, k); } }'), {}, 3, '200000 tokens'],
+    ['an explosion', loop('var i = 0u; i < 64u; i++', 'for (var j = 0u; j < 64u; j++) { // unroll\nfor (var k = 0u; k < 64u; k++) { // unroll\n g(i, j, k); } }'), {}, 5, '200000 tokens'],
     ['break', loop(good, 'break;'), {}, 4, 'break may not stand'],
     ['continue', loop(good, 'if (i == 1u) { continue; }'), {}, 4, 'continue may not stand'],
     ['an array with a value', inside('var s : array<f32, 2> = array(1.0, 2.0);'), {}, 3, 'without a value'],
@@ -98,6 +98,8 @@ describe('what it refuses', () => {
     ['a declaration of the same name elsewhere', inside('var s : array<f32, 2>;\n { var s : array<f32, 3>; }'), {}, 4, 's is declared twice'],
     ['a clash of names', inside('var s : array<f32, 2>; let s_1 = 1.0;'), {}, 3, 's_1 is already a name'],
     ['a local that hides a constant', inside('let TM = 1u;'), {}, 3, 'TM hides a module constant'],
+    ['a local that hides a loop variable', loop(good, 'let i = 1u;'), {}, 4, 'i hides the variable of an unrolled loop'],
+    ['a loop that hides the variable of another', loop(good, 'for (var i = 0u; i < TM; i++) { // unroll\n }'), {}, 4, 'i hides the variable of an unrolled loop'],
     ['a parameter that hides a constant', 'const n = 4u;\nfn f(n : u32) { }', {}, 2, 'n hides a module constant'],
     ['nested block comments', 'const A = 1u;\n/* a /* b */ c */', {}, 2, 'may not be nested'],
     ['an open bracket', 'fn f() {\n  for (var i = 0u; i < 2u; i++ { // unroll\n', {}, 2, 'is not closed'],

@@ -32,10 +32,9 @@ export class ExpandError extends Error {
   override readonly name = 'ExpandError';
   readonly line: number;
 
-  constructor(token: Token | undefined, rule: string) {
-    const at = token?.iteration ? ` (${token.iteration})` : '';
-    super(`line ${token?.line ?? 0}${at}: ${rule}`);
-    this.line = token?.line ?? 0;
+  constructor(at: Origin, rule: string) {
+    super(`line ${at.line}${at.iteration && ` (${at.iteration})`}: ${rule}`);
+    this.line = at.line;
   }
 }
 
@@ -43,7 +42,10 @@ export class ExpandError extends Error {
 interface Token {
   text: string;
   readonly line: number;
-  readonly iteration: string;
+  /** White space or a comment. */
+  readonly blank: boolean;
+  /** Behind a dot: the name of a member, not of a variable. */
+  readonly member: boolean;
 }
 
 type Values = ReadonlyMap<string, number>;
@@ -51,39 +53,48 @@ type Values = ReadonlyMap<string, number>;
 const TOKEN =
   /\/\/[^\n]*|\/\*[^]*?\*\/|\s+|[A-Za-z_]\w*|0[xX][\da-fA-F]+[iu]?|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[fhiu]?|[^]/g;
 const MARK = /^\/\/ unroll\s*$/;
+const LOOSE_MARK = /^\/\/\s*unroll\b/i;
+const INTEGER = /^(0[xX][\da-fA-F]+|\d+)[iu]?$/;
 const MAX_TRIPS = 64;
-const MAX_TOKENS = 200_000;
+const MAX_PIECES = 200_000;
+
+function fail(token: Token | undefined, rule: string, iteration = ''): never {
+  throw new ExpandError({ line: token?.line ?? 0, iteration }, rule);
+}
 
 function tokenise(source: string): Token[] {
+  const tokens: Token[] = [];
   let line = 1;
-  return [...source.matchAll(TOKEN)].map(([text]) => {
-    const token = { text, line, iteration: '' };
-    line += text.split('\n').length - 1;
-    if (/^\/\*[^]*\/\*/.test(text)) throw new ExpandError(token, 'block comments may not be nested');
-    return token;
-  });
+  let previous = '';
+  for (const [text] of source.matchAll(TOKEN)) {
+    const blank = /^(\s|\/\/|\/\*)/.test(text);
+    const token = { text, line, blank, member: previous === '.' };
+    if (/^\/\*[^]*\/\*/.test(text)) fail(token, 'block comments may not be nested');
+    tokens.push(token);
+    if (!blank) previous = text;
+    line += newlines(text);
+  }
+  return tokens;
+}
+
+function newlines(text: string): number {
+  let count = 0;
+  for (let at = text.indexOf('\n'); at >= 0; at = text.indexOf('\n', at + 1)) count++;
+  return count;
 }
 
 const join = (tokens: readonly Token[]) => tokens.map((token) => token.text).join('');
-const isBlank = (token: Token | undefined) => token !== undefined && /^(\s|\/\/|\/\*)/.test(token.text);
 
 /** Position of the next token after `at` that is no white space or comment. */
 function after(tokens: readonly Token[], at: number): number {
   do at++;
-  while (isBlank(tokens[at]));
+  while (tokens[at]?.blank);
   return at;
-}
-
-/** Text of the last token before `at` that is no white space or comment. */
-function before(tokens: readonly Token[], at: number): string | undefined {
-  do at--;
-  while (isBlank(tokens[at]));
-  return tokens[at]?.text;
 }
 
 function find(tokens: readonly Token[], at: number, text: string): number {
   for (let p = at; p < tokens.length; p++) if (tokens[p]?.text === text) return p;
-  throw new ExpandError(tokens[at] ?? tokens[tokens.length - 1], `"${text}" expected`);
+  return fail(tokens[at] ?? tokens[tokens.length - 1], `"${text}" expected`);
 }
 
 const CLOSING: Readonly<Record<string, string>> = { '(': ')', '[': ']', '{': '}' };
@@ -97,26 +108,38 @@ function closing(tokens: readonly Token[], at: number): number {
     if (text === open.text) depth++;
     else if (text === close && --depth === 0) return p;
   }
-  throw new ExpandError(open, `"${open.text}" is not closed`);
+  return fail(open, `"${open.text}" is not closed`);
 }
 
-/** Value of an integer constant expression (+ - * / %, parentheses, literals, module constants); undefined for anything else. */
-function evaluate(tokens: readonly Token[], values: Values): number | undefined {
-  const texts = tokens.filter((token) => !isBlank(token)).map((token) => token.text);
-  let p = 0;
+/**
+ * Value of the integer constant expression in tokens[start, end) (+ - * / %, parentheses, literals, known names); undefined for
+ * anything else.
+ */
+function evaluate(tokens: readonly Token[], start: number, end: number, values: Values): number | undefined {
+  let p = start;
+  const skip = () => {
+    while (p < end && tokens[p]?.blank) p++;
+  };
+  const take = (): string => {
+    skip();
+    return p < end ? (tokens[p++] as Token).text : '';
+  };
+  const peek = (): string => {
+    skip();
+    return p < end ? (tokens[p] as Token).text : '';
+  };
   const atom = (): number => {
-    const text = texts[p++] ?? '';
+    const text = take();
     if (text === '(') {
       const inner = sum();
-      return texts[p++] === ')' ? inner : Number.NaN;
+      return take() === ')' ? inner : Number.NaN;
     }
     if (text === '-') return -atom();
-    if (/^(0[xX][\da-fA-F]+|\d+)[iu]?$/.test(text)) return Number(text.replace(/[iu]$/, ''));
-    return values.get(text) ?? Number.NaN;
+    return values.get(text) ?? (INTEGER.test(text) ? Number(text.replace(/[iu]$/, '')) : Number.NaN);
   };
   const product = (): number => {
     let value = atom();
-    for (let sign = texts[p]; sign === '*' || sign === '/' || sign === '%'; sign = texts[p]) {
+    for (let sign = peek(); sign === '*' || sign === '/' || sign === '%'; sign = peek()) {
       p++;
       const right = atom();
       value = sign === '*' ? value * right : sign === '/' ? Math.trunc(value / right) : value % right;
@@ -125,7 +148,7 @@ function evaluate(tokens: readonly Token[], values: Values): number | undefined 
   };
   const sum = (): number => {
     let value = product();
-    for (let sign = texts[p]; sign === '+' || sign === '-'; sign = texts[p]) {
+    for (let sign = peek(); sign === '+' || sign === '-'; sign = peek()) {
       p++;
       const right = product();
       value = sign === '+' ? value + right : value - right;
@@ -133,11 +156,11 @@ function evaluate(tokens: readonly Token[], values: Values): number | undefined 
     return value;
   };
   const value = sum();
-  return p === texts.length && Number.isSafeInteger(value) ? value : undefined;
+  return peek() === '' && Number.isSafeInteger(value) ? value : undefined;
 }
 
-/** Step 1, in place. Returns the values of all integer module constants. */
-function replaceConstants(tokens: Token[], constants: Constants): Values {
+/** Replaces constants in place. Returns the values of all integer module constants. */
+function replaceConstants(tokens: Token[], constants: Constants): Map<string, number> {
   const values = new Map<string, number>();
   const left = new Set(Object.keys(constants));
   for (let p = 0, depth = 0; p < tokens.length; p++) {
@@ -154,154 +177,239 @@ function replaceConstants(tokens: Token[], constants: Constants): Values {
       const isFlag = literal.text === 'true' || literal.text === 'false';
       const value = constants[name];
       if (after(tokens, after(tokens, equals)) !== end || !(isFlag || /^\d+[iu]?$/.test(literal.text))) {
-        throw new ExpandError(literal, `const ${name} must be one integer or boolean literal to be replaced`);
+        fail(literal, `const ${name} must be one integer or boolean literal to be replaced`);
       }
       const fits = isFlag ? typeof value === 'boolean' : Number.isSafeInteger(value) && (value as number) >= 0;
-      if (!fits) {
-        throw new ExpandError(literal, `const ${name} takes ${isFlag ? 'a boolean' : 'a whole number from 0'}, got ${value}`);
-      }
+      if (!fits) fail(literal, `const ${name} takes ${isFlag ? 'a boolean' : 'a whole number from 0'}, got ${value}`);
       literal.text = `${value}${isFlag ? '' : (/[iu]?$/.exec(literal.text)?.[0] ?? '')}`;
     }
-    const value = evaluate(tokens.slice(equals + 1, end), values);
+    const value = evaluate(tokens, equals + 1, end, values);
     if (value !== undefined) values.set(name, value);
   }
-  if (left.size > 0) throw new ExpandError(undefined, `no module constant is named ${[...left].join(', ')}`);
+  if (left.size > 0) fail(undefined, `no module constant is named ${[...left].join(', ')}`);
   return values;
 }
 
-/** Step 2. Each iteration becomes a block { ... } in which the loop variable is a u32 literal. */
-function unroll(tokens: readonly Token[], values: Values): Token[] {
-  const out: Token[] = [];
-  for (let p = 0; p < tokens.length; p++) {
-    const token = tokens[p] as Token;
-    if (/^\/\/\s*unroll\b/i.test(token.text)) {
-      throw new ExpandError(token, 'the mark belongs behind the "{" of a for loop, spelt "// unroll"');
+interface MarkedLoop {
+  readonly variable: string;
+  /** The body: tokens[first, end), `end` being its closing brace. */
+  readonly first: number;
+  readonly end: number;
+  /** Ranges of the expressions of its first value and of its bound. */
+  readonly from: readonly [start: number, end: number];
+  readonly to: readonly [start: number, end: number];
+}
+
+/** A function's array: where it is declared, and its sizes, outermost first. */
+interface LocalArray {
+  readonly line: number;
+  readonly sizes: readonly number[];
+}
+
+/** Writes the expanded file in one pass over the source's tokens; the bodies of marked loops are passed several times. */
+class Writer {
+  readonly pieces: string[] = [];
+  /** Where each line of the output comes from, from 1. */
+  readonly origins: Origin[] = [];
+  readonly #tokens: readonly Token[];
+  /** Module constants, and the variables of the loops around the current token. */
+  readonly #values: Map<string, number>;
+  readonly #variables = new Set<string>();
+  readonly #names: ReadonlySet<string>;
+  readonly #loops = new Map<number, MarkedLoop | undefined>();
+  readonly #arrays = new Map<string, LocalArray>();
+  #iteration = '';
+  #depth = 0;
+  #line = 1;
+  /** The last token that is not blank. */
+  #previous = '';
+
+  constructor(tokens: readonly Token[], values: Map<string, number>) {
+    this.#tokens = tokens;
+    this.#values = values;
+    this.#names = new Set(tokens.map(({ text }) => text));
+  }
+
+  write(start: number, end: number): void {
+    const tokens = this.#tokens;
+    for (let p = start; p < end; p++) {
+      const token = tokens[p] as Token;
+      const { text } = token;
+      if (token.blank) {
+        if (LOOSE_MARK.test(text)) this.#fail(token, 'the mark belongs behind the "{" of a for loop, spelt "// unroll"');
+        this.pieces.push(text);
+        this.#line += newlines(text);
+        continue;
+      }
+      const previous = this.#previous;
+      this.#previous = text;
+      if (text === '{') this.#depth++;
+      else if (text === '}' && --this.#depth === 0) this.#arrays.clear();
+      if (!token.member && this.#values.has(text)) this.#refuseHiding(token, p, previous);
+      if (text === 'for') {
+        const loop = this.#loopAt(p);
+        if (loop) {
+          this.#unroll(token, loop);
+          p = loop.end;
+          continue;
+        }
+      }
+      if (this.#depth > 0 && !token.member) {
+        const last = text === 'var' ? this.#declaration(p) : text === 'array' ? this.#refuseArray(token) : this.#element(p);
+        if (last !== undefined) {
+          p = last;
+          continue;
+        }
+      }
+      this.#put(token, this.#variables.has(text) && !token.member ? `${this.#values.get(text)}u` : text === 'subgroupShuffle' ? this.#shuffle(p) : text);
     }
-    if (token.text !== 'for') {
-      out.push(token);
-      continue;
-    }
-    const open = after(tokens, p);
+  }
+
+  #fail(token: Token, rule: string): never {
+    fail(token, rule, this.#iteration);
+  }
+
+  #put(token: Token, text: string): void {
+    this.pieces.push(text);
+    if (!this.origins[this.#line]) this.origins[this.#line] = { line: token.line, iteration: this.#iteration };
+    if (this.pieces.length > MAX_PIECES) this.#fail(token, `an expansion may have ${MAX_PIECES} tokens, got more`);
+  }
+
+  #refuseHiding(token: Token, at: number, previous: string): void {
+    const declares = this.#depth > 0
+      ? previous === 'let' || previous === 'var' || previous === 'const'
+      : (previous === '(' || previous === ',') && this.#tokens[after(this.#tokens, at)]?.text === ':';
+    if (declares) this.#fail(token, `${token.text} hides ${this.#variables.has(token.text) ? 'the variable of an unrolled loop' : 'a module constant'}`);
+  }
+
+  #refuseArray(token: Token): never {
+    this.#fail(token, 'a local array is written "var name : array<T, constant>;"');
+  }
+
+  /** The loop whose `for` stands at `at`, if it is marked. */
+  #loopAt(at: number): MarkedLoop | undefined {
+    if (this.#loops.has(at)) return this.#loops.get(at);
+    const tokens = this.#tokens;
+    const open = after(tokens, at);
     const shut = closing(tokens, open);
     const brace = find(tokens, shut, '{');
     const mark = /^[ \t]*$/.test(tokens[brace + 1]?.text ?? '') ? brace + 2 : brace + 1;
-    if (!MARK.test(tokens[mark]?.text ?? '')) {
-      out.push(token);
-      continue;
-    }
-    const head = /^var([A-Za-z_]\w*)=(.+u);\1<(.+);\1\+\+$/.exec(join(tokens.slice(open + 1, shut).filter((t) => !isBlank(t))));
-    const [, name = '', first = '', last = ''] = head ?? [];
-    const from = evaluate(tokenise(first), values);
-    const to = evaluate(tokenise(last), values);
-    if (from === undefined || to === undefined) {
-      throw new ExpandError(token, 'an unrolled loop reads: for (var i = 0u; i < <constant>; i++) { // unroll');
-    }
-    if (to - from > MAX_TRIPS) throw new ExpandError(token, `a loop may be unrolled ${MAX_TRIPS} times, got ${to - from}`);
-    const end = closing(tokens, brace);
-    const body = tokens.slice(mark + 1, end);
-    const jump = body.find(({ text }) => text === 'break' || text === 'continue');
-    if (jump) throw new ExpandError(jump, `${jump.text} may not stand inside an unrolled loop`);
-    for (let trip = from; trip < to; trip++) {
-      const iteration = `${token.iteration && `${token.iteration}, `}${name}=${trip}`;
-      const copy = body.map((t, k) => ({
-        ...t,
-        iteration,
-        text: t.text === name && before(body, k) !== '.' ? `${trip}u` : t.text,
-      }));
-      out.push({ ...token, iteration, text: '{' });
-      for (const expanded of unroll(copy, values)) out.push(expanded);
-      out.push({ ...token, iteration, text: '}' });
-      if (out.length > MAX_TOKENS) throw new ExpandError(token, `an expansion may have ${MAX_TOKENS} tokens, got more`);
-    }
-    p = end;
-  }
-  return out;
-}
-
-/** Step 3. `var s : array<array<T, N>, M>;` -> `var s_0_0 : T; ...` and `s[1][2]` -> `s_1_2`, for the arrays of functions. */
-function scalarise(tokens: readonly Token[], values: Values): Token[] {
-  const used = new Set(tokens.map(({ text }) => text));
-  const out: Token[] = [];
-  let arrays = new Map<string, { readonly line: number; readonly sizes: readonly number[] }>();
-  for (let p = 0, depth = 0; p < tokens.length; p++) {
-    const token = tokens[p] as Token;
-    const previous = before(tokens, p) ?? '';
-    if (token.text === '{') depth++;
-    if (token.text === '}') depth--;
-    const declares = depth > 0
-      ? ['let', 'var', 'const'].includes(previous)
-      : ['(', ','].includes(previous) && tokens[after(tokens, p)]?.text === ':';
-    if (declares && values.has(token.text)) throw new ExpandError(token, `${token.text} hides a module constant`);
-    if (depth === 0) {
-      arrays = new Map();
-      out.push(token);
-      continue;
-    }
-    if (token.text === 'var' && /^\w+\s*:\s*array\b/.test(join(tokens.slice(after(tokens, p), p + 12)))) {
-      const name = tokens[after(tokens, p)]?.text ?? '';
-      const end = find(tokens, p, ';');
-      const { sizes, type } = arrayType(token, name, tokens.slice(find(tokens, p, ':') + 1, end), values);
-      const known = arrays.get(name);
-      if (known && known.line !== token.line) throw new ExpandError(token, `${name} is declared twice in one function`);
-      arrays.set(name, { line: token.line, sizes });
-      for (const element of elementNames(name, sizes)) {
-        if (used.has(element)) throw new ExpandError(token, `${element} is already a name in this file`);
-        out.push({ ...token, text: `var ${element} : ${type}; ` });
+    let loop: MarkedLoop | undefined;
+    if (MARK.test(tokens[mark]?.text ?? '')) {
+      const head = join(tokens.slice(open + 1, shut).filter((token) => !token.blank));
+      const [, variable = ''] = /^var([A-Za-z_]\w*)=.+u;\1<.+;\1\+\+$/.exec(head) ?? [];
+      if (variable === '') this.#refuseHead(at);
+      const from = find(tokens, open, '=') + 1;
+      const middle = find(tokens, from, ';');
+      const to = find(tokens, middle, '<') + 1;
+      const end = closing(tokens, brace);
+      for (let p = mark; p < end; p++) {
+        const jump = tokens[p] as Token;
+        if (jump.text === 'break' || jump.text === 'continue') this.#fail(jump, `${jump.text} may not stand inside an unrolled loop`);
       }
-      p = end;
-      continue;
+      loop = { variable, first: mark + 1, end, from: [from, middle], to: [to, find(tokens, to, ';')] };
     }
-    if (token.text === 'array') throw new ExpandError(token, 'a local array is written "var name : array<T, constant>;"');
-    const array = arrays.get(token.text);
-    if (!array || previous === '.') {
-      out.push(token);
-      continue;
+    this.#loops.set(at, loop);
+    return loop;
+  }
+
+  #refuseHead(at: number): never {
+    this.#fail(this.#tokens[at] as Token, 'an unrolled loop reads: for (var i = 0u; i < <constant>; i++) { // unroll');
+  }
+
+  /** Each iteration becomes a block { ... } in which the loop variable is a u32 literal. */
+  #unroll(token: Token, loop: MarkedLoop): void {
+    const { variable } = loop;
+    const from = evaluate(this.#tokens, ...loop.from, this.#values);
+    const to = evaluate(this.#tokens, ...loop.to, this.#values);
+    if (from === undefined || to === undefined) return this.#refuseHead(this.#tokens.indexOf(token));
+    if (to - from > MAX_TRIPS) this.#fail(token, `a loop may be unrolled ${MAX_TRIPS} times, got ${to - from}`);
+    if (this.#values.has(variable)) this.#fail(token, `${variable} hides ${this.#variables.has(variable) ? 'the variable of an unrolled loop' : 'a module constant'}`);
+    const outer = this.#iteration;
+    this.#variables.add(variable);
+    this.#depth++;
+    for (let trip = from; trip < to; trip++) {
+      this.#iteration = `${outer && `${outer}, `}${variable}=${trip}`;
+      this.#values.set(variable, trip);
+      this.#put(token, '{');
+      this.write(loop.first, loop.end);
+      this.#put(token, '}');
     }
+    this.#depth--;
+    this.#values.delete(variable);
+    this.#variables.delete(variable);
+    this.#iteration = outer;
+  }
+
+  /** `var s : array<array<T, N>, M>;` at `at` becomes `var s_0_0 : T; ...`. Returns the position of its last token; undefined for other variables. */
+  #declaration(at: number): number | undefined {
+    const tokens = this.#tokens;
+    const nameAt = after(tokens, at);
+    const colon = after(tokens, nameAt);
+    if (tokens[colon]?.text !== ':' || tokens[after(tokens, colon)]?.text !== 'array') return undefined;
+    const token = tokens[at] as Token;
+    const name = tokens[nameAt]?.text ?? '';
+    if (this.#values.has(name)) this.#refuseHiding(tokens[nameAt] as Token, nameAt, 'var');
+    const end = find(tokens, colon, ';');
+    let type = tokens.slice(colon + 1, end).filter((t) => !t.blank);
+    const sizes: number[] = [];
+    while (type[0]?.text === 'array') {
+      const comma = type.map(({ text }) => text).lastIndexOf(',');
+      const size = comma < 0 ? undefined : evaluate(type, comma + 1, type.length - 1, this.#values);
+      if (type[type.length - 1]?.text !== '>' || size === undefined || size < 1) {
+        this.#fail(token, `${name}: write "var ${name} : array<T, constant>;", without a value`);
+      }
+      sizes.push(size);
+      type = type.slice(2, comma);
+    }
+    const known = this.#arrays.get(name);
+    if (known && known.line !== token.line) this.#fail(token, `${name} is declared twice in one function`);
+    this.#arrays.set(name, { line: token.line, sizes });
+    const elements = sizes.reduce((names, size) => names.flatMap((n) => Array.from({ length: size }, (_, k) => `${n}_${k}`)), [name]);
+    for (const element of elements) {
+      if (this.#names.has(element)) this.#fail(token, `${element} is already a name in this file`);
+      this.#put(token, `var ${element} : ${join(type)}; `);
+    }
+    this.#previous = ';';
+    return end;
+  }
+
+  /** `s[1][2]` at `at` becomes `s_1_2`. Returns the position of its last token; undefined where no array's name stands. */
+  #element(at: number): number | undefined {
+    const tokens = this.#tokens;
+    const token = tokens[at] as Token;
+    const array = this.#arrays.get(token.text);
+    if (!array) return undefined;
     let element = token.text;
+    let p = at;
     for (const size of array.sizes) {
       const open = after(tokens, p);
-      if (tokens[open]?.text !== '[') throw new ExpandError(token, `${token.text} may only be used element by element`);
+      if (tokens[open]?.text !== '[') this.#fail(token, `${token.text} may only be used element by element`);
       p = closing(tokens, open);
-      const index = evaluate(tokens.slice(open + 1, p), values);
-      if (index === undefined) {
-        throw new ExpandError(token, `an index of ${token.text} is not constant: is a "// unroll" missing?`);
-      }
-      if (index < 0 || index >= size) throw new ExpandError(token, `index ${index} of ${token.text} is outside 0..${size - 1}`);
+      const index = evaluate(tokens, open + 1, p, this.#values);
+      if (index === undefined) this.#fail(token, `an index of ${token.text} is not constant: is a "// unroll" missing?`);
+      if (index < 0 || index >= size) this.#fail(token, `index ${index} of ${token.text} is outside 0..${size - 1}`);
       element += `_${index}`;
     }
-    out.push({ ...token, text: element });
+    this.#put(token, element);
+    this.#previous = ']';
+    return p;
   }
-  return out;
-}
 
-/** Sizes and element type of `array<array<T, N>, M>`, outermost first. */
-function arrayType(at: Token, name: string, written: readonly Token[], values: Values): { sizes: number[]; type: string } {
-  const sizes: number[] = [];
-  let type = written.filter((token) => !isBlank(token));
-  while (type[0]?.text === 'array') {
-    const comma = type.map(({ text }) => text).lastIndexOf(',');
-    const size = comma < 0 ? undefined : evaluate(type.slice(comma + 1, -1), values);
-    if (type[type.length - 1]?.text !== '>' || size === undefined || size < 1) {
-      throw new ExpandError(at, `${name}: write "var ${name} : array<T, constant>;", without a value`);
+  /** What stands for the `subgroupShuffle` at `at`: a broadcast if the lane is constant. */
+  #shuffle(at: number): string {
+    const open = after(this.#tokens, at);
+    const end = closing(this.#tokens, open);
+    let comma = end - 1;
+    for (let depth = 0; comma > open; comma--) {
+      const text = this.#tokens[comma]?.text;
+      if (text === ')' || text === ']') depth++;
+      else if (text === '(' || text === '[') depth--;
+      else if (text === ',' && depth === 0) break;
     }
-    sizes.push(size);
-    type = type.slice(2, comma);
+    const lane = evaluate(this.#tokens, comma + 1, end, this.#values);
+    return lane !== undefined && lane >= 0 && lane < 128 ? 'subgroupBroadcast' : 'subgroupShuffle';
   }
-  return { sizes, type: join(type) };
-}
-
-function elementNames(name: string, sizes: readonly number[]): string[] {
-  return sizes.reduce((names, size) => names.flatMap((n) => Array.from({ length: size }, (_, k) => `${n}_${k}`)), [name]);
-}
-
-/** Step 4, in place. */
-function broadcast(tokens: readonly Token[], values: Values): void {
-  tokens.forEach((token, p) => {
-    if (token.text !== 'subgroupShuffle') return;
-    const open = after(tokens, p);
-    const lane = evaluate(tokens.slice(find(tokens, open, ',') + 1, closing(tokens, open)), values);
-    if (lane !== undefined && lane >= 0 && lane < 128) token.text = 'subgroupBroadcast';
-  });
 }
 
 /** The file as it stands, with other constants: step 1 alone. `specialise(source)` is `source`. */
@@ -319,19 +427,13 @@ export function specialise(source: string, constants: Constants = {}): string {
  */
 export function expand(source: string, constants: Constants = {}): Expansion {
   const tokens = tokenise(source);
-  const values = replaceConstants(tokens, constants);
-  const expanded = scalarise(unroll(tokens, values), values);
-  broadcast(expanded, values);
-  const origins: Origin[] = [];
-  let line = 1;
-  for (const token of expanded) {
-    if (!isBlank(token)) origins[line] ??= { line: token.line, iteration: token.iteration };
-    line += token.text.split('\n').length - 1;
-  }
+  const writer = new Writer(tokens, replaceConstants(tokens, constants));
+  writer.write(0, tokens.length);
+  const { origins } = writer;
   return {
-    code: join(expanded),
+    code: writer.pieces.join(''),
     origin(at) {
-      for (let l = at; l > 0; l--) if (origins[l]) return origins[l] as Origin;
+      for (let line = at; line > 0; line--) if (origins[line]) return origins[line] as Origin;
       return { line: 1, iteration: '' };
     },
   };

@@ -78,25 +78,23 @@ export function tiles(problem: Convolution, adapter: WebGpuAdapter, vec4: boolea
 
 /**
  * By cost for one image, in vector instructions of a step of four input channels, where a vec4 load costs `load` and a broadcast of a
- * vec4 4 * `share`: loads run lane by lane on software adapters. Anything from 30 to 100 for `load` on 8 lanes gives the same choices
- * but a few.
+ * vec4 4 * `share`: loads run lane by lane on software adapters. Three tiles only: each costs seconds to compile where shaders become
+ * machine code by LLVM. Lanes as pixels pay where weights are read many times, in large maps under large windows.
  */
 function subgroupTiles(one: Convolution, sg: number): readonly Tile[] {
   const load = sg === 4 ? 20 : 60;
   const share = sg === 4 ? 3 : 1;
   const pixels = one.gridHeight * one.gridWidth;
   const file = 'conv2d.subgroups';
-  const candidates: { readonly cost: number; readonly tile: Tile }[] = [
-    ...[2, 4].map((m) => ({
-      cost: ceil(pixels, sg * m) * ceil(one.outChannels, 16) * ((m + 16 / sg) * load + 64 * share + 64 * m),
-      tile: { file, kernel: 'forwardPixels', constants: { SG: sg, PM: m, PV: 4 }, pixels: sg * m, block: 16, names: PLAIN_NAMES },
-    })),
-    ...[9, 16].map((m) => ({
-      cost: ceil(pixels, m) * ceil(one.outChannels, 4 * sg) * ((ceil(m, sg) + 4) * load + m * (16 + 4 * share)),
-      tile: { file, kernel: 'forwardChannels', constants: { SG: sg, CM: m, CV: 1 }, pixels: m, block: 4 * sg, names: PLAIN_NAMES },
-    })),
-  ];
-  return candidates.sort((a, b) => a.cost - b.cost).map(({ tile }) => tile);
+  const byPixels = (m: number) => ({
+    cost: pixels < 512 || one.kernelHeight * one.kernelWidth === 1 ? Infinity : ceil(pixels, sg * m) * ceil(one.outChannels, 16) * ((m + 16 / sg) * load + 64 * share + 64 * m),
+    tile: { file, kernel: 'forwardPixels', constants: { SG: sg, PM: m, PV: 4 }, pixels: sg * m, block: 16, names: PLAIN_NAMES },
+  });
+  const byChannels = (m: number) => ({
+    cost: ceil(pixels, m) * ceil(one.outChannels, 4 * sg) * ((ceil(m, sg) + 4) * load + m * (16 + 4 * share)),
+    tile: { file, kernel: 'forwardChannels', constants: { SG: sg, CM: m, CV: 1 }, pixels: m, block: 4 * sg, names: PLAIN_NAMES },
+  });
+  return [byPixels(4), byChannels(16), byChannels(12)].sort((a, b) => a.cost - b.cost).map(({ tile }) => tile);
 }
 
 function subgroupImageTile(sg: number): Tile {
@@ -210,6 +208,72 @@ export function inputGradientLowering(forward: Convolution, choose: (problem: Co
   return { steps, packed };
 }
 
+/** 2x2 tiles of the output of one image. */
+const winogradTiles = (problem: Convolution) => ceil(problem.outHeight, 2) * ceil(problem.outWidth, 2);
+
+/**
+ * Whether Winograd's form pays: 3x3 with stride 1, and so many tiles that the transforms cost less than they save; and whether its
+ * intermediate tensors, 16 / 4 times as large as x and y, leave room for batches. Looks at one image: it changes the order of sums.
+ */
+function winogradPays(problem: Convolution, adapter: WebGpuAdapter): boolean {
+  const { kernelHeight, kernelWidth, strideY, strideX, channels, outChannels } = problem;
+  const scratch = 16 * winogradTiles(problem) * Math.max(channels, outChannels) * 4;
+  return adapter.software && kernelHeight === 3 && kernelWidth === 3 && strideY === 1 && strideX === 1 &&
+    winogradTiles(problem) >= (adapter.subgroups === 4 ? 30 : 100) && scratch * 12 <= adapter.limits.maxStorageBufferBindingSize;
+}
+
+/** Winograd's form of a problem: transform, 16 products by tiles, transform back. `flipped`: the problem is an input gradient. */
+export function winogradLowering(problem: Convolution, adapter: WebGpuAdapter, roles: Omit<Roles, 'weight'>, flipped = false): Lowering {
+  const { batch, channels, outChannels } = problem;
+  const tilesY = ceil(problem.outHeight, 2);
+  const tilesX = ceil(problem.outWidth, 2);
+  const count = batch * tilesY * tilesX;
+  const product: Convolution = {
+    ...problem, height: tilesY, width: tilesX, outHeight: tilesY, outWidth: tilesX, gridHeight: tilesY, gridWidth: tilesX,
+    kernelHeight: 1, kernelWidth: 1, padTop: 0, padLeft: 0, relu: 0,
+  };
+  const tile = bestTile(product, adapter, true);
+  const slice = packedElements(product, tile);
+  const file = 'conv2d.winograd';
+  const params = { ...problem, tilesY, tilesX };
+  const transform = { invocations: (count * channels) / 4 };
+  const multiply = tileStep(product, tile, { x: 'v', weight: 'packedWeight', y: 'm' }, {
+    xStride: channels / 4, x4Stride: channels / 4, yStride: outChannels / 4, y4Stride: outChannels / 4,
+    xSlice: (count * channels) / 4, weightSlice: slice / 4, ySlice: (count * outChannels) / 4,
+  });
+  return {
+    steps: [
+      { kernel: 'transformInput', file, tensors: { x: roles.x, v: 'v' }, params, launch: transform },
+      { ...multiply, launch: { workgroups: [(multiply.launch as { workgroups: readonly [number] }).workgroups[0], 1, 16] } },
+      {
+        kernel: 'transformOutput', file, params: { ...params, ...(roles.bias ? {} : { hasBias: 0 }), ...(roles.residual ? {} : NO_RESIDUAL) },
+        constants: roles.residual ? { RESIDUAL: 1 } : {},
+        tensors: { m: 'm', bias: roles.bias ?? 'packedWeight', residual: roles.residual ?? 'packedWeight', y: roles.y, flags: 'flags' },
+        launch: { invocations: (count * outChannels) / 4 },
+      },
+    ],
+    scratch: { v: 16 * count * channels, m: 16 * count * outChannels },
+    packed: {
+      packedWeight: {
+        from: 'weight', elements: 16 * slice,
+        step: {
+          kernel: 'packWeight', file, tensors: { weight: 'weight', packed: 'packedWeight' },
+          params: { channels, outChannels, block: tile.block, flipped: flipped ? 1 : 0 }, launch: { invocations: slice },
+        },
+      },
+    },
+  };
+}
+
+/** The input gradient of a convolution with stride 1, as a forward problem on dy with flipped weights. */
+function flippedProblem(forward: Convolution): Convolution {
+  return {
+    ...forward, height: forward.outHeight, width: forward.outWidth, channels: forward.outChannels, outHeight: forward.height, outWidth: forward.width,
+    outChannels: forward.channels, padTop: forward.kernelHeight - 1 - forward.padTop, padLeft: forward.kernelWidth - 1 - forward.padLeft, relu: 0,
+    gridHeight: forward.height, gridWidth: forward.width,
+  };
+}
+
 /** dweight by subgroup tiles; rows are (tap, input channel). */
 export function weightGradientLowering(problem: Convolution, sg: number, vec4: boolean): Lowering {
   const rows = problem.kernelHeight * problem.kernelWidth * problem.channels;
@@ -229,6 +293,7 @@ function forwardProblem(params: Readonly<Record<string, number>>): Convolution {
   return { ...params, gridHeight: params.outHeight, gridWidth: params.outWidth, stepY: 1, stepX: 1, startY: 0, startX: 0 } as unknown as Convolution;
 }
 
+/** The forward problem behind an entry. */
 const problemOf = (entry: keyof typeof conv2dOperator.entries, shapes: Shapes, attributes: Conv2d): Convolution =>
   forwardProblem(conv2dOperator.entries[entry].params(shapes, attributes as never));
 
@@ -241,8 +306,24 @@ export function isVec4(shapes: Shapes, views: Views, ...tensors: string[]): bool
   });
 }
 
-/** Kernels of conv2d. All of one entry add in the order of the plain kernel: 'direct' names it. */
+/** Kernels of conv2d. 'direct' is the order of the plain kernels. */
 export const families: FamilyTable<WebGpuAdapter> = [
+  {
+    entry: 'forward',
+    name: 'winograd',
+    order: 'winograd-f2',
+    when: (shapes, attributes: Conv2d, adapter, views) => isVec4(shapes, views, 'x', 'y', 'residual') && winogradPays(problemOf('forward', shapes, attributes), adapter),
+    lower: (shapes, attributes: Conv2d, adapter) =>
+      winogradLowering(problemOf('forward', shapes, attributes), adapter, { x: 'x', bias: 'bias', residual: shapes.residual && 'residual', y: 'y' }),
+  },
+  {
+    entry: 'inputGradient',
+    name: 'winograd',
+    order: 'winograd-f2',
+    when: (shapes, attributes: Conv2d, adapter, views) => isVec4(shapes, views, 'dx', 'dy') && winogradPays(problemOf('inputGradient', shapes, attributes), adapter),
+    lower: (shapes, attributes: Conv2d, adapter) =>
+      winogradLowering(flippedProblem(problemOf('inputGradient', shapes, attributes)), adapter, { x: 'dy', y: 'dx' }, true),
+  },
   {
     entry: 'forward',
     name: 'tiles',
