@@ -285,6 +285,8 @@ export function conv2dWeightGradientDirect(
   if (firstGroup >= lastGroup || from >= to) return;
   const pixels = batch * outHeight * outWidth;
   const row = <usize>outChannels << 2;
+  const inPlace = kernelHeight * kernelWidth * strideY * strideX == 1 && padTop + padLeft == 0 && outHeight == height && outWidth == width
+    && (xStride & 127) != 0; // else the rows of a block fall into few sets of the cache: gathering spreads them
   for (let start: u32 = 0; start < pixels; start += BLOCK) {
     const count = min<u32>(BLOCK, pixels - start);
     const b = dy + ((<usize>start * dyStride) << 2);
@@ -292,6 +294,11 @@ export function conv2dWeightGradientDirect(
       const low = max<u32>(firstGroup, run * groups) - run * groups, high = min<u32>(lastGroup, (run + 1) * groups) - run * groups;
       const channelLow = low * 3, channelHigh = min<u32>(high * 3, runRows);
       const ky = run * runTaps / kernelWidth, kx = run * runTaps % kernelWidth;
+      if (inPlace) {
+        outer(x + ((<usize>start * xStride + channelLow) << 2), <usize>xStride << 2, b, <usize>dyStride << 2, count, channelHigh - channelLow, outChannels, from, to,
+          dweight + <usize>channelLow * row, row, start != 0, narrow);
+        continue;
+      }
       gather(gathered, gatherStride, x, xStride, height, width, channels, outHeight, outWidth, strideY, strideX,
         <i32>ky - <i32>padTop, <i32>kx - <i32>padLeft, runTaps, channelLow, channelHigh, start, count);
       outer(gathered, <usize>gatherStride << 2, b, <usize>dyStride << 2, count, channelHigh - channelLow, outChannels, from, to,

@@ -1,7 +1,7 @@
-// Convolutions 3x3 of stride 1 by Winograd's minimal filtering (Lavin and Gray, "Fast algorithms for convolutional neural networks",
+// Convolutions 3x3 and 5x5 of stride 1 by Winograd's minimal filtering (Lavin and Gray, "Fast algorithms for convolutional neural networks",
 // 2015): F(2x2, 3x3) with points 0, 1, -1, infinity takes 16 products instead of 36, F(4x4, 3x3) with 0, +-5/8, +-3/2, infinity takes 36
 // instead of 144. Those points are exact in f32 and give less than half the error of the usual 0, +-1, +-2: powers of numbers
-// around 1 stay closer together.
+// around 1 stay closer together. F(2x2, 5x5) has the same points, hence the same B: 36 products instead of 100.
 //
 //   Y = A^T [ sum over channels of (G g G^T) * (B^T d B) ] A      per tile; * elementwise, so one matrix product per element xi
 //
@@ -24,7 +24,7 @@ export function conv2dWinogradF2(
   flags: usize, layer: u32, batch: u32, height: u32, width: u32, channels: u32, outHeight: u32, outWidth: u32, outChannels: u32,
   padTop: u32, padLeft: u32, relu: u32, blockTiles: u32, threadFloats: u32, thread: u32, threads: u32,
 ): void {
-  const bad = convolve(thread, threads, 2, x, xStride, batch, height, width, channels, panels, bias, residual, residualStride, y, yStride,
+  const bad = convolve(thread, threads, 2, 4, x, xStride, batch, height, width, channels, panels, bias, residual, residualStride, y, yStride,
     outHeight, outWidth, outChannels, padTop, padLeft, relu ? <f32>0.0 : -Infinity, scratch, blockTiles, threadFloats);
   if (bad && flags) store<u32>(flags + (<usize>layer << 2), 1);
 }
@@ -34,17 +34,27 @@ export function conv2dWinogradF4(
   flags: usize, layer: u32, batch: u32, height: u32, width: u32, channels: u32, outHeight: u32, outWidth: u32, outChannels: u32,
   padTop: u32, padLeft: u32, relu: u32, blockTiles: u32, threadFloats: u32, thread: u32, threads: u32,
 ): void {
-  const bad = convolve(thread, threads, 4, x, xStride, batch, height, width, channels, panels, bias, residual, residualStride, y, yStride,
+  const bad = convolve(thread, threads, 4, 6, x, xStride, batch, height, width, channels, panels, bias, residual, residualStride, y, yStride,
     outHeight, outWidth, outChannels, padTop, padLeft, relu ? <f32>0.0 : -Infinity, scratch, blockTiles, threadFloats);
   if (bad && flags) store<u32>(flags + (<usize>layer << 2), 1);
 }
 
-/** The input gradient is the convolution of dy with the flipped taps, padded by 2 - padding; weights transformed with `transposed`. */
+export function conv2dWinogradF2K5(
+  x: usize, xStride: u32, panels: usize, bias: usize, residual: usize, residualStride: u32, y: usize, yStride: u32, scratch: usize,
+  flags: usize, layer: u32, batch: u32, height: u32, width: u32, channels: u32, outHeight: u32, outWidth: u32, outChannels: u32,
+  padTop: u32, padLeft: u32, relu: u32, blockTiles: u32, threadFloats: u32, thread: u32, threads: u32,
+): void {
+  const bad = convolve(thread, threads, 2, 6, x, xStride, batch, height, width, channels, panels, bias, residual, residualStride, y, yStride,
+    outHeight, outWidth, outChannels, padTop, padLeft, relu ? <f32>0.0 : -Infinity, scratch, blockTiles, threadFloats);
+  if (bad && flags) store<u32>(flags + (<usize>layer << 2), 1);
+}
+
+/** The input gradient is the convolution of dy with the flipped taps, padded by taps - 1 - padding; weights transformed with `transposed`. */
 export function conv2dInputGradientWinogradF2(
   dy: usize, dyStride: u32, panels: usize, dx: usize, dxStride: u32, scratch: usize, batch: u32, height: u32, width: u32, channels: u32,
   outHeight: u32, outWidth: u32, outChannels: u32, padTop: u32, padLeft: u32, blockTiles: u32, threadFloats: u32, thread: u32, threads: u32,
 ): void {
-  convolve(thread, threads, 2, dy, dyStride, batch, outHeight, outWidth, outChannels, panels, 0, 0, 0, dx, dxStride,
+  convolve(thread, threads, 2, 4, dy, dyStride, batch, outHeight, outWidth, outChannels, panels, 0, 0, 0, dx, dxStride,
     height, width, channels, 2 - padTop, 2 - padLeft, -Infinity, scratch, blockTiles, threadFloats);
 }
 
@@ -52,23 +62,31 @@ export function conv2dInputGradientWinogradF4(
   dy: usize, dyStride: u32, panels: usize, dx: usize, dxStride: u32, scratch: usize, batch: u32, height: u32, width: u32, channels: u32,
   outHeight: u32, outWidth: u32, outChannels: u32, padTop: u32, padLeft: u32, blockTiles: u32, threadFloats: u32, thread: u32, threads: u32,
 ): void {
-  convolve(thread, threads, 4, dy, dyStride, batch, outHeight, outWidth, outChannels, panels, 0, 0, 0, dx, dxStride,
+  convolve(thread, threads, 4, 6, dy, dyStride, batch, outHeight, outWidth, outChannels, panels, 0, 0, 0, dx, dxStride,
     height, width, channels, 2 - padTop, 2 - padLeft, -Infinity, scratch, blockTiles, threadFloats);
 }
 
+export function conv2dInputGradientWinogradF2K5(
+  dy: usize, dyStride: u32, panels: usize, dx: usize, dxStride: u32, scratch: usize, batch: u32, height: u32, width: u32, channels: u32,
+  outHeight: u32, outWidth: u32, outChannels: u32, padTop: u32, padLeft: u32, blockTiles: u32, threadFloats: u32, thread: u32, threads: u32,
+): void {
+  convolve(thread, threads, 2, 6, dy, dyStride, batch, outHeight, outWidth, outChannels, panels, 0, 0, 0, dx, dxStride,
+    height, width, channels, 4 - padTop, 4 - padLeft, -Infinity, scratch, blockTiles, threadFloats);
+}
+
 /**
- * This thread's share of a convolution with tiles of `size` x `size` outputs. `scratch` holds `threadFloats` floats per thread: table,
+ * This thread's share of a convolution with tiles of `size` x `size` outputs from `edge` x `edge` inputs. `scratch` holds `threadFloats` floats per thread: table,
  * addresses, intermediate values, a pixel of zeros, V and P for blockTiles tiles. channels must be at least 4.
  */
 function convolve(
-  thread: u32, threads: u32, size: u32, x: usize, xStride: u32, batch: u32, height: u32, width: u32, channels: u32, panels: usize,
+  thread: u32, threads: u32, size: u32, edge: u32, x: usize, xStride: u32, batch: u32, height: u32, width: u32, channels: u32, panels: usize,
   bias: usize, residual: usize, residualStride: u32, y: usize, yStride: u32, outHeight: u32, outWidth: u32, outChannels: u32,
   padTop: u32, padLeft: u32, floor: f32, scratch: usize, blockTiles: u32, threadFloats: u32,
 ): bool {
   const tilesY = (outHeight + size - 1) / size, tilesX = (outWidth + size - 1) / size;
   share(thread, threads, batch * tilesY * tilesX, panelCount(outChannels));
   if (rowsFrom >= rowsTo) return false;
-  const points = (size + 2) * (size + 2);
+  const points = edge * edge;
   const packed = packedColumns(outChannels);
   const table = scratch + ((<usize>thread * threadFloats) << 2);
   const pointers = table + ((<usize>tableFloats(blockTiles) + 15 & ~15) << 2);
@@ -77,6 +95,7 @@ function convolve(
   const v = zeros + ((<usize>channels + 15 & ~15) << 2);
   const vStep = oddLines(blockTiles * channels), pStep = oddLines(blockTiles * packed);
   const p = v + <usize>points * vStep;
+  const uStep = oddLines(channels * packed);
   const columnFrom = panelColumn(panelsFrom, outChannels), columnTo = min<u32>(outChannels, panelColumn(panelsTo, outChannels));
   memory.fill(zeros, 0, <usize>channels << 2);
   let bad = f32x4.splat(0);
@@ -84,11 +103,11 @@ function convolve(
     const count = min<u32>(blockTiles, rowsTo - start);
     for (let i: u32 = 0; i < count; i++) {
       const tile = start + i, image = tile / (tilesY * tilesX), ty = tile / tilesX % tilesY, tx = tile % tilesX;
-      tilePointers(pointers, size + 2, x + ((<usize>(image * height * width) * xStride) << 2), xStride, height, width,
+      tilePointers(pointers, edge, x + ((<usize>(image * height * width) * xStride) << 2), xStride, height, width,
         <i32>(ty * size) - <i32>padTop, <i32>(tx * size) - <i32>padLeft, zeros);
       const to = v + ((<usize>i * channels) << 2);
-      if (size == 4) inputF4(pointers, channels, middle, to, vStep);
-      else inputF2(pointers, channels, to, vStep);
+      if (edge == 6) input6(pointers, channels, middle, to, vStep);
+      else input4(pointers, channels, to, vStep);
     }
     for (let xi: u32 = 0; xi < points; xi++) {
       let a = v + <usize>xi * vStep, c = p + <usize>xi * pStep, entry = table;
@@ -100,7 +119,7 @@ function convolve(
         c += <usize>packed << 2;
       }
       closeTable(table, count);
-      multiply(table, count, 1, channels, 0, panels + ((<usize>xi * channels * packed) << 2), packed, panelsFrom, panelsTo, 0, false, -Infinity);
+      multiply(table, count, 1, channels, 0, panels + <usize>xi * uStep, packed, panelsFrom, panelsTo, 0, false, -Infinity);
     }
     for (let i: u32 = 0; i < count; i++) {
       const tile = start + i, image = tile / (tilesY * tilesX), ty = tile / tilesX % tilesY, tx = tile % tilesX;
@@ -111,6 +130,7 @@ function convolve(
         const at = <usize>column << 2;
         const from = p + ((<usize>i * packed) << 2) + at;
         if (size == 4) outputF4(from, pStep, middle);
+        else if (edge == 6) outputF2K5(from, pStep, middle);
         else outputF2(from, pStep, middle);
         const b = bias ? loadLanes(bias + at, lanes) : f32x4.splat(0);
         const lo = f32x4.splat(floor);
@@ -152,8 +172,8 @@ function tilePointers(pointers: usize, edge: u32, image: usize, stride: u32, hei
   }
 }
 
-/** B^T d B for tiles of 2 x 2, four channels at a time; the last four overlap those before where channels are not a multiple. */
-function inputF2(pointers: usize, channels: u32, v: usize, step: usize): void {
+/** B^T d B for 4 x 4 inputs, four channels at a time; the last four overlap those before where channels are not a multiple. */
+function input4(pointers: usize, channels: u32, v: usize, step: usize): void {
   for (let c: u32 = 0; c < channels; c += 4) {
     const at = <usize>min<u32>(c, channels - 4) << 2;
     let d0 = v128.load(load<usize>(pointers) + at), d1 = v128.load(load<usize>(pointers, 16) + at);
@@ -169,16 +189,16 @@ function inputF2(pointers: usize, channels: u32, v: usize, step: usize): void {
     d2 = v128.load(load<usize>(pointers, 44) + at); d3 = v128.load(load<usize>(pointers, 60) + at);
     const t03 = f32x4.sub(d0, d2), t13 = f32x4.add(d1, d2), t23 = f32x4.sub(d2, d1), t33 = f32x4.sub(d1, d3);
     let to = v + at;
-    to = lineF2(to, step, t00, t01, t02, t03);
-    to = lineF2(to, step, t10, t11, t12, t13);
-    to = lineF2(to, step, t20, t21, t22, t23);
-    lineF2(to, step, t30, t31, t32, t33);
+    to = line4(to, step, t00, t01, t02, t03);
+    to = line4(to, step, t10, t11, t12, t13);
+    to = line4(to, step, t20, t21, t22, t23);
+    line4(to, step, t30, t31, t32, t33);
   }
 }
 
 // @ts-ignore: decorator
 @inline
-function lineF2(to: usize, step: usize, t0: v128, t1: v128, t2: v128, t3: v128): usize {
+function line4(to: usize, step: usize, t0: v128, t1: v128, t2: v128, t3: v128): usize {
   v128.store(to, f32x4.sub(t0, t2));
   v128.store(to + step, f32x4.add(t1, t2));
   v128.store(to + 2 * step, f32x4.sub(t2, t1));
@@ -206,8 +226,8 @@ function outputF2(m: usize, step: usize, to: usize): void {
 // One line of B^T d: t0 = a2 b2 d0 - (a2 + b2) d2 + d4; t1, t2 = (d4 - b2 d2) +- a (d3 - b2 d1); t3, t4 = (d4 - a2 d2) +- b (d3 - a2 d1);
 // t5 = a2 b2 d1 - (a2 + b2) d3 + d5.
 
-/** B^T d B for tiles of 4 x 4: columns to the intermediate values, then rows to V. */
-function inputF4(pointers: usize, channels: u32, middle: usize, v: usize, step: usize): void {
+/** B^T d B for 6 x 6 inputs: columns to the intermediate values, then rows to V. */
+function input6(pointers: usize, channels: u32, middle: usize, v: usize, step: usize): void {
   const a = f32x4.splat(<f32>A), minusA = f32x4.splat(<f32>-A), minusA2 = f32x4.splat(<f32>-A2);
   const b = f32x4.splat(<f32>B), minusB = f32x4.splat(<f32>-B), minusB2 = f32x4.splat(<f32>-B2);
   const product = f32x4.splat(<f32>(A2 * B2)), minusSum = f32x4.splat(<f32>-(A2 + B2));
@@ -271,26 +291,49 @@ function outputF4(m: usize, step: usize, to: usize): void {
   }
 }
 
+/** A^T m A for tiles of 2 x 2 from 6 x 6 products: the first two lines of F(4x4)'s, but y1 takes the product at infinity. */
+function outputF2K5(m: usize, step: usize, to: usize): void {
+  const a = f32x4.splat(<f32>A), b = f32x4.splat(<f32>B);
+  for (let j: usize = 0; j < 6; j++) {
+    const m0 = v128.load(m), m1 = v128.load(m + 6 * step), m2 = v128.load(m + 12 * step);
+    const m3 = v128.load(m + 18 * step), m4 = v128.load(m + 24 * step), m5 = v128.load(m + 30 * step);
+    const at = to + 64 + (j << 4);
+    v128.store(at, f32x4.add(m0, f32x4.add(f32x4.add(m1, m2), f32x4.add(m3, m4))));
+    v128.store(at, madd(b, f32x4.sub(m3, m4), madd(a, f32x4.sub(m1, m2), m5)), 96);
+    m += step;
+  }
+  for (let i: usize = 0; i < 2; i++) {
+    const from = to + 64 + i * 96, out = to + (i << 5);
+    const m0 = v128.load(from), m1 = v128.load(from, 16), m2 = v128.load(from, 32), m3 = v128.load(from, 48), m4 = v128.load(from, 64), m5 = v128.load(from, 80);
+    v128.store(out, f32x4.add(m0, f32x4.add(f32x4.add(m1, m2), f32x4.add(m3, m4))));
+    v128.store(out, madd(b, f32x4.sub(m3, m4), madd(a, f32x4.sub(m1, m2), m5)), 16);
+  }
+}
+
 // -- weights ----------------------------------------------------------------------------------------------------------
 
 /** G g G^T of every (channel, outChannel) in float64, rounded once, as panels per xi. `transposed`: for the input gradient. */
 export function conv2dTransformWeightF2(weight: usize, panels: usize, channels: u32, outChannels: u32, transposed: u32, thread: u32, threads: u32): void {
-  transform(thread, threads, 2, weight, panels, channels, outChannels, transposed);
+  transform(thread, threads, 2, 3, weight, panels, channels, outChannels, transposed);
 }
 
 export function conv2dTransformWeightF4(weight: usize, panels: usize, channels: u32, outChannels: u32, transposed: u32, thread: u32, threads: u32): void {
-  transform(thread, threads, 4, weight, panels, channels, outChannels, transposed);
+  transform(thread, threads, 4, 3, weight, panels, channels, outChannels, transposed);
+}
+
+export function conv2dTransformWeightF2K5(weight: usize, panels: usize, channels: u32, outChannels: u32, transposed: u32, thread: u32, threads: u32): void {
+  transform(thread, threads, 2, 5, weight, panels, channels, outChannels, transposed);
 }
 
 /** Two columns of a panel at a time. Threads split the panels. */
-function transform(thread: u32, threads: u32, size: u32, weight: usize, panels: usize, channels: u32, outChannels: u32, transposed: u32): void {
+function transform(thread: u32, threads: u32, size: u32, taps: u32, weight: usize, panels: usize, channels: u32, outChannels: u32, transposed: u32): void {
   const rows = transposed ? outChannels : channels, columns = transposed ? channels : outChannels;
   const rowStep: usize = transposed ? 4 : <usize>outChannels << 2, columnStep: usize = transposed ? <usize>outChannels << 2 : 4;
   const tapStep = <usize>(channels * outChannels) << 2;
   const count = panelCount(columns);
-  const xiStep = <usize>(rows * packedColumns(columns)) << 2;
+  const xiStep = oddLines(rows * packedColumns(columns));
   // The input gradient takes the taps from the last to the first.
-  const start = transposed ? weight + 8 * tapStep : weight;
+  const start = transposed ? weight + <usize>(taps * taps - 1) * tapStep : weight;
   const step: usize = transposed ? <usize>0 - tapStep : tapStep;
   const to = last(count, thread, threads);
   for (let p = first(count, thread, threads); p < to; p++) {
@@ -300,7 +343,8 @@ function transform(thread: u32, threads: u32, size: u32, weight: usize, panels: 
         const out = panels + ((<usize>column * rows + <usize>row * panelWidth + n) << 2);
         const lanes = column + n >= columns ? 0 : min<u32>(2, columns - column - n);
         const g = start + <usize>row * rowStep + <usize>(column + n) * columnStep;
-        if (size == 4) transformF4(g, step, columnStep, lanes, out, xiStep);
+        if (taps == 5) transformF2K5(g, step, columnStep, lanes, out, xiStep);
+        else if (size == 4) transformF4(g, step, columnStep, lanes, out, xiStep);
         else transformF2(g, step, columnStep, lanes, out, xiStep);
       }
     }
@@ -370,5 +414,34 @@ function lineOfG4(i: usize, g0: v128, g1: v128, g2: v128): v128 {
   const p = i < 3 ? A : B;
   const over = f64x2.splat(i < 3 ? 1.0 / (2.0 * A2 * (A2 - B2)) : 1.0 / (2.0 * B2 * (B2 - A2)));
   const outer = f64x2.add(g0, f64x2.mul(f64x2.splat(p * p), g2)), middle = f64x2.mul(f64x2.splat(p), g1);
+  return f64x2.mul(over, i & 1 ? f64x2.add(outer, middle) : f64x2.sub(outer, middle));
+}
+
+function transformF2K5(g: usize, step: usize, columnStep: usize, lanes: u32, out: usize, xiStep: usize): void {
+  for (let i: usize = 0; i < 6; i++) {
+    const a0 = columnOfG6(i, g, 5 * step, columnStep, lanes), a1 = columnOfG6(i, g + step, 5 * step, columnStep, lanes);
+    const a2 = columnOfG6(i, g + 2 * step, 5 * step, columnStep, lanes), a3 = columnOfG6(i, g + 3 * step, 5 * step, columnStep, lanes);
+    const a4 = columnOfG6(i, g + 4 * step, 5 * step, columnStep, lanes);
+    for (let j: usize = 0; j < 6; j++) {
+      storePair(out, lineOfG6(j, a0, a1, a2, a3, a4));
+      out += xiStep;
+    }
+  }
+}
+
+function columnOfG6(i: usize, g: usize, rowStep: usize, columnStep: usize, lanes: u32): v128 {
+  return lineOfG6(i, tap(g, columnStep, lanes), tap(g + rowStep, columnStep, lanes), tap(g + 2 * rowStep, columnStep, lanes),
+    tap(g + 3 * rowStep, columnStep, lanes), tap(g + 4 * rowStep, columnStep, lanes));
+}
+
+/** lineOfG4 for five taps: (1, p, ..., p^4). */
+function lineOfG6(i: usize, g0: v128, g1: v128, g2: v128, g3: v128, g4: v128): v128 {
+  if (i == 0) return f64x2.mul(f64x2.splat(1.0 / (A2 * B2)), g0);
+  if (i == 5) return g4;
+  const p = i < 3 ? A : B;
+  const over = f64x2.splat(i < 3 ? 1.0 / (2.0 * A2 * (A2 - B2)) : 1.0 / (2.0 * B2 * (B2 - A2)));
+  const square = f64x2.splat(p * p);
+  const outer = f64x2.add(g0, f64x2.mul(square, f64x2.add(g2, f64x2.mul(square, g4))));
+  const middle = f64x2.mul(f64x2.splat(p), f64x2.add(g1, f64x2.mul(square, g3)));
   return f64x2.mul(over, i & 1 ? f64x2.add(outer, middle) : f64x2.sub(outer, middle));
 }

@@ -132,6 +132,27 @@ const layers: readonly Layer[] = [
     forward: 'winograd-f4',
     backward: 'winograd-f2',
   },
+  {
+    why: '5x5 in tiles of two',
+    map: [6, 8],
+    kernel: [5, 5],
+    channels: 16,
+    outChannels: 20,
+    padding: 2,
+    residual: true,
+    forward: 'winograd-f2-5x5',
+    backward: 'winograd-f2-5x5',
+  },
+  {
+    why: '5x5 in tiles of two over the edge',
+    map: [7, 9],
+    kernel: [5, 5],
+    channels: 18,
+    outChannels: 21,
+    padding: 1,
+    forward: 'winograd-f2-5x5',
+    backward: 'winograd-f2-5x5',
+  },
 ];
 
 /** More pictures than a block of pixels or tiles of the small maps holds in full. */
@@ -180,6 +201,7 @@ const kernelOf: Readonly<Record<string, readonly [forward: string, backward: str
   direct: ['direct', 'inputGradientDirect'],
   'winograd-f2': ['winogradF2', 'inputGradientWinogradF2'],
   'winograd-f4': ['winogradF4', 'inputGradientWinogradF4'],
+  'winograd-f2-5x5': ['winogradF2K5', 'inputGradientWinogradF2K5'],
 };
 
 for (const relaxed of [false, true]) {
@@ -215,10 +237,10 @@ for (const relaxed of [false, true]) {
               };
               for (const name of outputNames) {
                 const magnitude = spec.magnitude!(name, given, dy!, shapes, options);
-                // The transforms of F(4x4) enlarge rounding errors to about four times a plain sum's, which itself stays far below
+                // Transforms with six points enlarge rounding errors to about four times a plain sum's, which itself stays far below
                 // the bound: twice the bound.
                 const family = name === 'y' ? layer.forward : name === 'dx' ? layer.backward : 'direct';
-                const bound = spec.bound(name, shapes, options, shape) * (family === 'winograd-f4' ? 2 : 1);
+                const bound = spec.bound(name, shapes, options, shape) * (/f4|5x5/.test(family) ? 2 : 1);
                 expect(worstError(actual[name]!, expected[name]!, magnitude), `error of ${name}`).toBeLessThanOrEqual(
                   bound,
                 );

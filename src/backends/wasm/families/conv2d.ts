@@ -1,7 +1,7 @@
 import type { Shapes } from '../../../graph/operator.ts';
 import { columns, type Shape, size } from '../../../graph/shape.ts';
 import type { Conv2d } from '../../../ops/conv2d.ts';
-import type { FamilyTable } from '../../../plan/lowering.ts';
+import type { Family, FamilyTable } from '../../../plan/lowering.ts';
 import type { WasmAdapter } from '../wasm-backend.ts';
 import { bands, LINE, packedColumns, roundUp, tableFloats } from './gemm.ts';
 
@@ -103,9 +103,17 @@ function weightGradient(shapes: Shapes, _: Conv2d, adapter: WasmAdapter) {
 /** Bytes of V and P of a block of tiles: they pass through the second cache between the three phases. */
 const TILE_BYTES = 1024 * 1024;
 
-/** asm/winograd.ts: numbers that the kernels take, and scratch of all threads, for maps of `channels` becoming `outChannels`. */
-function winograd(size: 2 | 4, channels: number, outChannels: number, adapter: WasmAdapter) {
-  const points = (size + 2) ** 2;
+/** F(2x2, 3x3), F(4x4, 3x3), F(2x2, 5x5): names of kernels in asm/winograd.ts, products per tile, order of sums. */
+const tilings = {
+  F2: { points: 16, order: 'winograd-f2' },
+  F4: { points: 36, order: 'winograd-f4' },
+  F2K5: { points: 36, order: 'winograd-f2-5x5' },
+} as const;
+type Tiling = keyof typeof tilings;
+
+/** Numbers that a Winograd kernel takes, scratch of all threads and size of the weights, from `channels` to `outChannels`. */
+function winograd(tiling: Tiling, channels: number, outChannels: number, adapter: WasmAdapter) {
+  const { points } = tilings[tiling];
   const packed = packedColumns(outChannels, adapter);
   const blockTiles = Math.max(12, Math.min(96, Math.floor(TILE_BYTES / (points * (channels + packed) * 4) / 12) * 12));
   // An odd number of cache lines per element, so that the elements of a tile fall into different sets of the cache.
@@ -121,90 +129,77 @@ function winograd(size: 2 | 4, channels: number, outChannels: number, adapter: W
   return {
     params: { blockTiles, threadFloats },
     scratch: { scratch: adapter.threads * threadFloats },
-    elements: points * channels * packed,
+    elements: points * element(channels * packed),
   };
 }
-
-const winogradForward = (size: 2 | 4) => (shapes: Shapes, _: Conv2d, adapter: WasmAdapter) => {
-  const [, , channels, outChannels] = shapes.weight as Weight;
-  const { params, scratch, elements } = winograd(size, channels, outChannels, adapter);
-  const step = { kernel: `transformWeightF${size}`, params: { channels, outChannels, transposed: 0 }, launch };
-  return {
-    steps: [{ kernel: `winogradF${size}`, params, launch }],
-    scratch,
-    packed: { panels: { from: 'weight', elements, step } },
-  };
-};
-
-const winogradInputGradient = (size: 2 | 4) => (shapes: Shapes, _: Conv2d, adapter: WasmAdapter) => {
-  const [, , channels, outChannels] = shapes.weight as Weight;
-  const { params, scratch, elements } = winograd(size, outChannels, channels, adapter);
-  const step = { kernel: `transformWeightF${size}`, params: { channels, outChannels, transposed: 1 }, launch };
-  return {
-    steps: [{ kernel: `inputGradientWinogradF${size}`, params, launch }],
-    scratch,
-    packed: { panels: { from: 'weight', elements, step } },
-  };
-};
 
 /** Fewer channels than this leave too little work per transform. */
 const FEWEST_CHANNELS = 16;
 
 /**
- * Side of the tiles for a 3x3 convolution of stride 1 that writes maps of this size; 1: no Winograd. By map size and channels alone,
- * measured with cold weights at batch 1 and warm at 8: tiles of four win unless they cover 1.4 times the area that tiles of two do
- * (maps of 6, 9, 10); below 5 a map has too few tiles for the weights that each needs.
+ * How a convolution that writes maps of this size is tiled, if at all. By map size and channels alone, measured with cold weights at
+ * batch 1 and warm ones at 8. 3x3: tiles of four win unless they cover 1.4 times the area that tiles of two do (maps of 6, 9,
+ * 10). Below 5 a map has too few tiles for the weights that each needs.
  */
-function tileSize(height: number, width: number, weight: Weight, a: Conv2d): 1 | 2 | 4 {
+function tilingOf(height: number, width: number, weight: Weight, a: Conv2d): Tiling | undefined {
   const [kernelHeight, kernelWidth, channels, outChannels] = weight;
-  if (kernelHeight !== 3 || kernelWidth !== 3 || a.strideY !== 1 || a.strideX !== 1) return 1;
-  if (Math.min(channels, outChannels) < FEWEST_CHANNELS || Math.min(height, width) < 5) return 1;
+  if (kernelHeight !== kernelWidth || a.strideY !== 1 || a.strideX !== 1) return undefined;
+  if (Math.min(channels, outChannels) < FEWEST_CHANNELS || Math.min(height, width) < 5) return undefined;
+  if (kernelHeight === 5) return 'F2K5';
+  if (kernelHeight !== 3) return undefined;
   const area = (tile: number) => roundUp(height, tile) * roundUp(width, tile);
-  return Math.min(height, width) >= 7 && area(4) < 1.4 * area(2) ? 4 : 2;
+  return Math.min(height, width) >= 7 && area(4) < 1.4 * area(2) ? 'F4' : 'F2';
 }
 
-const forwardTiles = (shapes: Shapes, a: Conv2d) => {
+const forwardTiling = (shapes: Shapes, a: Conv2d) => {
   const [, height, width] = shapes.y as Image;
-  return tileSize(height, width, shapes.weight as Weight, a);
+  return tilingOf(height, width, shapes.weight as Weight, a);
 };
 
-/** The gradient is a convolution padded by 2 - padding, which must not be negative. */
-const gradientTiles = (shapes: Shapes, a: Conv2d) => {
+/** The gradient is a convolution padded by taps - 1 - padding, which must not be negative. */
+const gradientTiling = (shapes: Shapes, a: Conv2d) => {
   const [, height, width] = shapes.dx as Image;
-  return Math.max(a.padTop, a.padLeft) > 2 ? 1 : tileSize(height, width, shapes.weight as Weight, a);
+  const [taps] = shapes.weight as Weight;
+  return Math.max(a.padTop, a.padLeft) >= taps ? undefined : tilingOf(height, width, shapes.weight as Weight, a);
 };
+
+const winogradForward = (tiling: Tiling): Family<WasmAdapter> => ({
+  entry: 'forward',
+  name: tilings[tiling].order,
+  order: tilings[tiling].order,
+  when: (shapes, a) => forwardTiling(shapes, a) === tiling,
+  lower(shapes, _, adapter) {
+    const [, , channels, outChannels] = shapes.weight as Weight;
+    const { params, scratch, elements } = winograd(tiling, channels, outChannels, adapter);
+    const step = { kernel: `transformWeight${tiling}`, params: { channels, outChannels, transposed: 0 }, launch };
+    const steps = [{ kernel: `winograd${tiling}`, params, launch }];
+    return { steps, scratch, packed: { panels: { from: 'weight', elements, step } } };
+  },
+});
+
+const winogradInputGradient = (tiling: Tiling): Family<WasmAdapter> => ({
+  entry: 'inputGradient',
+  name: tilings[tiling].order,
+  order: tilings[tiling].order,
+  when: (shapes, a) => gradientTiling(shapes, a) === tiling,
+  lower(shapes, _, adapter) {
+    const [, , channels, outChannels] = shapes.weight as Weight;
+    const { params, scratch, elements } = winograd(tiling, outChannels, channels, adapter);
+    const step = { kernel: `transformWeight${tiling}`, params: { channels, outChannels, transposed: 1 }, launch };
+    const steps = [{ kernel: `inputGradientWinograd${tiling}`, params, launch }];
+    return { steps, scratch, packed: { panels: { from: 'weight', elements, step } } };
+  },
+});
 
 /** Kernels of conv2d besides the plain ones of asm/conv2d.ts. */
 export const families: FamilyTable<WasmAdapter> = [
-  {
-    entry: 'forward',
-    name: 'winograd-f4',
-    order: 'winograd-f4',
-    when: (shapes, a) => forwardTiles(shapes, a) === 4,
-    lower: winogradForward(4),
-  },
-  {
-    entry: 'forward',
-    name: 'winograd-f2',
-    order: 'winograd-f2',
-    when: (shapes, a) => forwardTiles(shapes, a) === 2,
-    lower: winogradForward(2),
-  },
+  winogradForward('F4'),
+  winogradForward('F2'),
+  winogradForward('F2K5'),
   { entry: 'forward', name: 'direct', order: 'direct', when: () => true, lower: direct },
-  {
-    entry: 'inputGradient',
-    name: 'winograd-f4',
-    order: 'winograd-f4',
-    when: (shapes, a) => gradientTiles(shapes, a) === 4,
-    lower: winogradInputGradient(4),
-  },
-  {
-    entry: 'inputGradient',
-    name: 'winograd-f2',
-    order: 'winograd-f2',
-    when: (shapes, a) => gradientTiles(shapes, a) === 2,
-    lower: winogradInputGradient(2),
-  },
+  winogradInputGradient('F4'),
+  winogradInputGradient('F2'),
+  winogradInputGradient('F2K5'),
   { entry: 'inputGradient', name: 'direct', order: 'direct', when: () => true, lower: inputGradient },
   { entry: 'weightGradient', name: 'direct', order: 'blocked', when: () => true, lower: weightGradient },
 ];
