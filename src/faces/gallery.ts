@@ -1,0 +1,459 @@
+import { FaceNetError } from '../errors.ts';
+import { checkUnitVectors, type VectorSet } from './distance.ts';
+import { checkedMeta, checkLabel, type Entry } from './gallery/entry.ts';
+import { int8Scales } from './gallery/int8.ts';
+import { distanceToPerson, exactDistances, type GalleryPolicy, nearestPeople, peopleByMeanDistance, personVectors, type Ranked, votedPeople } from './gallery/policy.ts';
+import { hostSearch, type VectorSearch } from './gallery/search.ts';
+import { type GalleryStore, MemoryStore } from './gallery/store.ts';
+import { type TemplateKind, TemplateTable } from './gallery/template-table.ts';
+import { decide, type OperatingPoint, type Verification } from './operating-point.ts';
+
+/** Vectors of one model. `fingerprint` names model and preprocessing. */
+export interface FingerprintedVectors extends VectorSet { readonly data: Float32Array; readonly fingerprint: string }
+
+export interface Match { readonly label: string; readonly distance: number; readonly accepted: boolean }
+
+/** Who somebody is; `label` is null when nobody of the gallery is near enough. */
+export interface Identification { readonly label: string | null; readonly matches: Match[]; readonly point: OperatingPoint }
+
+/** What a gallery file holds. */
+export interface GalleryContent {
+  readonly fingerprint: string;
+  readonly dimensions: number;
+  readonly entries: readonly { readonly id: string; readonly label: string; readonly meta?: Record<string, string> }[];
+  /** count x dimensions numbers, in the order of the entries; bytes for int8 templates. */
+  readonly vectors: Float32Array | Int8Array;
+}
+
+/** How a file is locked: a passphrase, or a key of 32 bytes. */
+export interface Lock { readonly passphrase?: string; readonly key?: Uint8Array }
+
+/** Turns a gallery into bytes and back; src/io/gallery-file.ts is one. */
+export interface GalleryCodec {
+  write(content: GalleryContent, lock: Lock): Promise<Uint8Array>;
+  read(bytes: Uint8Array, lock: Lock): Promise<GalleryContent>;
+}
+
+export interface GalleryOptions {
+  /** Model and preprocessing that all templates are made with. */
+  readonly fingerprint: string;
+  readonly dimensions: number;
+  readonly store?: GalleryStore;
+  /** 'nearest' by default. */
+  readonly policy?: GalleryPolicy;
+  /** For 'knn': templates that vote; 5 by default. */
+  readonly k?: number;
+  /** 'float32' by default; 'int8' takes a quarter of the memory: see int8Loss() for what it costs. */
+  readonly templates?: TemplateKind;
+  /** Where searching is done; on the host by default. */
+  readonly search?: VectorSearch;
+  /** For save(), load() and exportPerson(). */
+  readonly codec?: GalleryCodec;
+  /** Makes the id of a new entry; 96 random bits by default. */
+  readonly newId?: () => string;
+}
+
+/**
+ * People and their templates: enrol, find, rename, remove. Open set: somebody who is near to nobody is unknown. Calls may be made
+ * without waiting for one another; they are carried out in order. No label, no template and no meta data ever stands in an error text.
+ */
+export class FaceGallery {
+  readonly fingerprint: string;
+  readonly dimensions: number;
+  readonly policy: GalleryPolicy;
+  readonly k: number;
+  readonly templates: TemplateKind;
+  readonly #store: GalleryStore;
+  readonly #search: VectorSearch;
+  readonly #codec: GalleryCodec | undefined;
+  readonly #newId: () => string;
+  readonly #table: TemplateTable;
+  #unwatch: (() => void) | undefined;
+  #last: Promise<unknown> = Promise.resolve();
+  /** The store may hold something else than the table. */
+  #stale = true;
+  /** First row that the search has not seen. */
+  #firstChanged = 0;
+  /** What is searched instead of the rows for 'mean' and 'median'. */
+  #people: { vectors: VectorSet; labels: string[] } | null = null;
+  #closed = false;
+
+  private constructor(options: GalleryOptions) {
+    const { fingerprint, dimensions, policy = 'nearest', k = 5, templates = 'float32' } = options;
+    if (typeof fingerprint !== 'string' || fingerprint === '') throw refusal('fingerprint', 'must be a text', String(fingerprint), 'Pass that of the model');
+    if (!Number.isInteger(dimensions) || dimensions < 1) throw refusal('dimensions', 'must be a whole number from 1', dimensions, 'Pass that of the model');
+    if (!['nearest', 'knn', 'mean', 'median', 'mean-distance'].includes(policy)) throw refusal('policy', 'must be nearest, knn, mean, median or mean-distance', policy, 'Choose one of these');
+    if (!Number.isInteger(k) || k < 1) throw refusal('k', 'must be a whole number from 1', k, '5 is usual');
+    if (templates !== 'float32' && templates !== 'int8') throw refusal('templates', 'must be float32 or int8', templates, 'Choose one of these');
+    this.fingerprint = fingerprint;
+    this.dimensions = dimensions;
+    this.policy = policy;
+    this.k = k;
+    this.templates = templates;
+    this.#store = options.store ?? new MemoryStore();
+    this.#search = options.search ?? hostSearch();
+    this.#codec = options.codec;
+    this.#newId = options.newId ?? randomId;
+    this.#table = new TemplateTable(dimensions, templates);
+  }
+
+  /** Opens a gallery on a store. Throws 'mismatch' when the store holds another model's templates, 'store' when it fails. */
+  static async open(options: GalleryOptions): Promise<FaceGallery> {
+    const gallery = new FaceGallery(options);
+    await gallery.#ask('open', () => gallery.#store.open(gallery.fingerprint, gallery.dimensions));
+    gallery.#unwatch = gallery.#store.watch?.(() => { gallery.#stale = true; });
+    await gallery.#reload();
+    return gallery;
+  }
+
+  /** Templates, as of the last call that has settled. */
+  get size(): number {
+    return this.#table.size;
+  }
+
+  get people(): number {
+    return this.#table.people;
+  }
+
+  /** All entries, or those of one person, in order of insertion: copies, of the moment of the first read. */
+  async *entries(label?: string): AsyncIterable<Entry> {
+    const entries = await this.#inOrder(async () => {
+      const rows = label === undefined ? Array.from({ length: this.#table.size }, (_, row) => row) : this.#table.rowsOf(label);
+      return rows.map((row) => this.#table.entry(row));
+    });
+    yield* entries;
+  }
+
+  /** The people, in order of insertion. */
+  labels(): Promise<string[]> {
+    return this.#inOrder(async () => [...this.#table.labels()]);
+  }
+
+  /**
+   * Adds templates of one person and gives their ids. A template that the person has already, number for number, is not added again: its
+   * id is given. Throws 'input' for a bad label, meta or vector (nothing is added then), 'mismatch' for vectors of another model.
+   */
+  async enroll(label: string, faces: FingerprintedVectors, meta?: Record<string, string>): Promise<string[]> {
+    checkLabel(label);
+    const copied = checkedMeta(meta);
+    this.#checkVectors(faces);
+    if (faces.count === 0) throw refusal('faces', 'must hold at least one face', 0, 'Embed a face first');
+    const vectors = faces.data.slice();
+    return this.#inOrder(async () => {
+      const added: Entry[] = [];
+      const ids: string[] = [];
+      for (let row = 0; row < faces.count; row++) {
+        const vector = this.#table.kept(vectors.subarray(row * this.dimensions, (row + 1) * this.dimensions));
+        const known = this.#table.find(label, vector);
+        const twin = known === undefined ? added.find((entry) => entry.vector.every((value, i) => value === vector[i])) : undefined;
+        const id = known !== undefined ? this.#table.id(known) : (twin?.id ?? this.#freshId(added));
+        ids.push(id);
+        if (known === undefined && !twin) added.push({ id, label, vector, ...(copied && { meta: copied }) });
+      }
+      if (added.length > 0) {
+        await this.#change('put', () => this.#store.put(added));
+        for (const entry of added) this.#changedFrom(this.#table.put(entry));
+      }
+      return ids;
+    });
+  }
+
+  /** Removes an entry by its id or a person by the label; both must fit when both are given. Gives how many templates went. */
+  async remove(match: { id?: string; label?: string }): Promise<number> {
+    if (match.id === undefined && match.label === undefined) throw refusal('remove', 'needs an id or a label', 'neither', 'Say whom to remove');
+    return this.#inOrder(async () => {
+      const rows = this.#rowsMatching(match);
+      if (rows.length === 0) return 0;
+      await this.#change('remove', () => this.#store.remove(rows.map((row) => this.#table.id(row))));
+      this.#changedFrom(this.#table.remove(rows));
+      return rows.length;
+    });
+  }
+
+  /** Removes a person and has the store wipe what is left in its files. Gives how many templates went. */
+  async erase(label: string): Promise<number> {
+    const gone = await this.remove({ label });
+    await this.#inOrder(() => this.#ask('compact', async () => this.#store.compact?.()));
+    return gone;
+  }
+
+  /**
+   * Gives a person another label. If somebody bears it already the two become one; templates both had stay once. Gives how many
+   * templates were renamed (0: nobody bears `from`).
+   */
+  async rename(from: string, to: string): Promise<number> {
+    checkLabel(to);
+    return this.#inOrder(async () => {
+      const rows = [...this.#table.rowsOf(from)];
+      if (rows.length === 0 || from === to) return rows.length;
+      const doubled = rows.filter((row) => this.#table.find(to, this.#table.vector(row)) !== undefined);
+      const moved = rows.filter((row) => !doubled.includes(row));
+      await this.#change('put', () => this.#store.put(moved.map((row) => ({ ...this.#table.entry(row), label: to }))));
+      this.#table.relabel(moved, to);
+      if (doubled.length > 0) {
+        await this.#change('remove', () => this.#store.remove(doubled.map((row) => this.#table.id(row))));
+        this.#changedFrom(this.#table.remove(doubled));
+      }
+      this.#people = null;
+      return rows.length;
+    });
+  }
+
+  /**
+   * The `limit` nearest people (5 by default) for each query, and whether they lie within the point's threshold. Exact; equal distances
+   * in order of insertion. An empty gallery knows nobody.
+   */
+  async identify(queries: FingerprintedVectors, point: OperatingPoint, options: { limit?: number } = {}): Promise<Identification[]> {
+    const { limit = 5 } = options;
+    this.#checkVectors(queries);
+    if (!Number.isInteger(limit) || limit < 1) throw refusal('limit', 'must be a whole number from 1', limit, '5 is usual');
+    const data = queries.data.slice();
+    return this.#inOrder(async () => {
+      const results: Identification[] = [];
+      for (let i = 0; i < queries.count; i++) {
+        const ranked = await this.#rank(data.subarray(i * this.dimensions, (i + 1) * this.dimensions), limit);
+        const matches = ranked.map(({ label, distance }): Match => ({ label, distance, accepted: distance <= point.threshold }));
+        results.push({ label: matches.find(({ accepted }) => accepted)?.label ?? null, matches, point });
+      }
+      return results;
+    });
+  }
+
+  /** Is this the person? By the gallery's policy ('knn' as 'nearest'). Throws 'input' when nobody bears the label. */
+  async verify(label: string, query: FingerprintedVectors, point: OperatingPoint): Promise<Verification> {
+    this.#checkVectors(query);
+    if (query.count !== 1) throw refusal('verify', 'needs one face', query.count, 'Verify faces one by one');
+    const vector = query.data.slice();
+    return this.#inOrder(async () => {
+      if (this.#table.rowsOf(label).length === 0) throw refusal('verify', 'needs a person of the gallery', 'a label that nobody bears', 'Enrol the person first');
+      return decide(distanceToPerson(vector, this.#table, label, this.policy), point);
+    });
+  }
+
+  /** The gallery as a file, locked when a passphrase or key is given. */
+  async save(lock: Lock = {}): Promise<Uint8Array> {
+    const codec = this.#needCodec();
+    return this.#inOrder(() => codec.write(this.#content(), lock));
+  }
+
+  /** One person's entries as a file of their own. Throws 'input' when nobody bears the label. */
+  async exportPerson(label: string, lock: Lock = {}): Promise<Uint8Array> {
+    const codec = this.#needCodec();
+    return this.#inOrder(async () => {
+      const rows = this.#table.rowsOf(label);
+      if (rows.length === 0) throw refusal('export', 'needs a person of the gallery', 'a label that nobody bears', 'Check the label');
+      return codec.write(this.#content(rows), lock);
+    });
+  }
+
+  /**
+   * Replaces all entries by those of a file. Everything is checked first: on an error the gallery is as it was. Throws 'mismatch' for
+   * another model's file, 'store' for a damaged one or a wrong passphrase.
+   */
+  async load(bytes: Uint8Array, lock: Lock = {}): Promise<void> {
+    const codec = this.#needCodec();
+    return this.#inOrder(async () => {
+      const entries = this.#entriesOf(await codec.read(bytes, lock));
+      const kept = new Set(entries.map(({ id }) => id));
+      const gone = Array.from({ length: this.#table.size }, (_, row) => this.#table.id(row)).filter((id) => !kept.has(id));
+      await this.#change('put', () => this.#store.put(entries));
+      await this.#change('remove', () => this.#store.remove(gone));
+      // Entries that were there already keep their places in the store: its order is the one that counts.
+      await this.#reload();
+    });
+  }
+
+  /** Closes the store and wipes the templates from memory. Twice is allowed; other calls then throw 'disposed'. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    const closing = this.#inOrder(async () => {
+      this.#unwatch?.();
+      this.#table.clear();
+      this.#people = null;
+      await this.#ask('close', () => this.#store.close());
+    }, true);
+    this.#closed = true;
+    return closing;
+  }
+
+  /** One call after the other, each on a table that agrees with the store. A call that fails does not stop the next. */
+  #inOrder<Result>(run: () => Promise<Result>, closing = false): Promise<Result> {
+    if (this.#closed) return Promise.reject(new FaceNetError('disposed', 'gallery: must be open, got a call after close(). Open it again.'));
+    const result = this.#last.then(async () => {
+      if (this.#stale && !closing) await this.#reload();
+      return run();
+    });
+    this.#last = result.then(() => {}, () => {});
+    return result;
+  }
+
+  async #reload(): Promise<void> {
+    this.#stale = false;
+    try {
+      const entries: Entry[] = [];
+      await this.#ask('read', async () => {
+        for await (const entry of this.#store.entries()) entries.push(entry);
+      });
+      const checked = entries.map((entry, i) => this.#checkedEntry(entry, i));
+      this.#table.clear();
+      for (const entry of checked) this.#table.put(entry);
+      this.#changedFrom(0);
+    } catch (error) {
+      this.#stale = true;
+      throw error;
+    }
+  }
+
+  /** Calls the store for a change; after a failure what it holds is read again. */
+  async #change(what: string, call: () => Promise<void>): Promise<void> {
+    try {
+      await this.#ask(what, call);
+    } catch (error) {
+      this.#stale = true;
+      throw error;
+    }
+  }
+
+  async #ask(what: string, call: () => Promise<void>): Promise<void> {
+    try {
+      await call();
+    } catch (cause) {
+      if (cause instanceof FaceNetError) throw cause;
+      throw new FaceNetError('store', `gallery store: ${what} must succeed, got a failure of the store. See the cause; what was acknowledged before is kept.`, { cause });
+    }
+  }
+
+  #changedFrom(row: number): void {
+    this.#firstChanged = Math.min(this.#firstChanged, row);
+    this.#people = null;
+  }
+
+  async #rank(query: Float32Array, limit: number): Promise<Ranked[]> {
+    const table = this.#table;
+    if (table.size === 0) return [];
+    switch (this.policy) {
+      case 'mean-distance':
+        return peopleByMeanDistance(query, table, limit);
+      case 'mean':
+      case 'median':
+        return this.#searchPeople(query, limit, this.policy);
+      case 'knn':
+        return votedPeople(query, table, await this.#searchTemplates(), this.k, limit);
+      default:
+        return nearestPeople(query, table, await this.#searchTemplates(), limit);
+    }
+  }
+
+  /** The store's own search, or ours with what has changed since. */
+  async #searchTemplates(): Promise<VectorSearch> {
+    if (this.#store.nearest) return this.#storeSearch();
+    if (this.#firstChanged < Number.POSITIVE_INFINITY) {
+      await this.#search.load(this.#table.searched(), this.#firstChanged);
+      this.#firstChanged = Number.POSITIVE_INFINITY;
+    }
+    return this.#search;
+  }
+
+  #storeSearch(): VectorSearch {
+    return {
+      load() {},
+      nearest: async (query, k) => {
+        let rows: number[] = [];
+        await this.#ask('nearest', async () => {
+          const found = await this.#store.nearest!(query.slice(), k);
+          rows = found.flatMap(({ id }) => this.#table.rowOf(id) ?? []);
+        });
+        return { rows: Uint32Array.from(rows), distances: new Float64Array(rows.length) };
+      },
+    };
+  }
+
+  async #searchPeople(query: Float32Array, limit: number, policy: 'mean' | 'median'): Promise<Ranked[]> {
+    if (!this.#people) {
+      this.#people = personVectors(this.#table, policy);
+      await this.#search.load(this.#people.vectors, 0);
+    }
+    const { vectors, labels } = this.#people;
+    const { rows, distances } = exactDistances(query, vectors, await this.#search.nearest(query, Math.min(limit, vectors.count)));
+    return Array.from(rows, (row, i) => ({ label: labels[row]!, distance: distances[i]! }));
+  }
+
+  #content(rows: readonly number[] = Array.from({ length: this.#table.size }, (_, row) => row)): GalleryContent {
+    const d = this.dimensions;
+    const { data } = this.#table.searched();
+    const vectors = data instanceof Int8Array ? new Int8Array(rows.length * d) : new Float32Array(rows.length * d);
+    rows.forEach((row, i) => vectors.set(data.subarray(row * d, (row + 1) * d), i * d));
+    const entries = rows.map((row) => {
+      const { vector: _, ...rest } = this.#table.entry(row);
+      return rest;
+    });
+    return { fingerprint: this.fingerprint, dimensions: d, entries, vectors };
+  }
+
+  #entriesOf(content: GalleryContent): Entry[] {
+    const { fingerprint, dimensions, entries, vectors } = content;
+    this.#checkModel(fingerprint, dimensions, 'gallery file');
+    if (vectors.length !== entries.length * dimensions) {
+      throw new FaceNetError('store', `gallery file: must hold ${entries.length} x ${dimensions} numbers, got ${vectors.length}. The file is damaged.`);
+    }
+    const scales = vectors instanceof Int8Array ? int8Scales(vectors, entries.length, dimensions) : null;
+    return entries.map((entry, i) => this.#checkedEntry({
+      ...entry,
+      vector: Float32Array.from({ length: dimensions }, (_, k) => vectors[i * dimensions + k]! * (scales?.[i] ?? 1)),
+    }, i));
+  }
+
+  /** An entry from outside. Throws 'store' with its place; the text never names the person. */
+  #checkedEntry(entry: Entry, index: number): Entry {
+    try {
+      checkLabel(entry.label);
+      if (typeof entry.id !== 'string' || entry.id === '') throw refusal('id', 'must be a text', typeof entry.id, 'Keep what put() was given');
+      checkUnitVectors({ data: entry.vector, count: 1, dimensions: this.dimensions }, 'template');
+      const meta = checkedMeta(entry.meta);
+      return { id: entry.id, label: entry.label, vector: this.#table.kept(entry.vector), ...(meta && { meta }) };
+    } catch (cause) {
+      throw new FaceNetError('store', `gallery: every entry must be whole, got a damaged one at place ${index}. Restore the gallery from a copy.`, { cause, index });
+    }
+  }
+
+  #checkVectors(vectors: FingerprintedVectors): void {
+    this.#checkModel(vectors.fingerprint, vectors.dimensions, 'faces');
+    checkUnitVectors(vectors, 'faces');
+  }
+
+  #checkModel(fingerprint: string, dimensions: number, subject: string): void {
+    if (fingerprint !== this.fingerprint) {
+      throw new FaceNetError('mismatch', `${subject}: fingerprint must be the gallery's, ${this.fingerprint}, got ${fingerprint}. Embed with the gallery's model, or enrol everybody again.`);
+    }
+    if (dimensions !== this.dimensions) {
+      throw new FaceNetError('mismatch', `${subject}: dimensions must be the gallery's, ${this.dimensions}, got ${dimensions}. Embed with the gallery's model, or enrol everybody again.`);
+    }
+  }
+
+  #rowsMatching({ id, label }: { id?: string; label?: string }): readonly number[] {
+    if (id === undefined) return [...this.#table.rowsOf(label!)];
+    const row = this.#table.rowOf(id);
+    return row === undefined || (label !== undefined && this.#table.label(row) !== label) ? [] : [row];
+  }
+
+  #freshId(added: readonly Entry[]): string {
+    for (let attempt = 0; attempt < 100; attempt++) {
+      const id = this.#newId();
+      if (typeof id === 'string' && id !== '' && this.#table.rowOf(id) === undefined && !added.some((entry) => entry.id === id)) return id;
+    }
+    throw refusal('newId', 'must give a new text each time', 'the same one 100 times', 'Leave it out');
+  }
+
+  #needCodec(): GalleryCodec {
+    if (!this.#codec) throw refusal('gallery', 'needs a codec for files', 'none', 'Pass one to FaceGallery.open()');
+    return this.#codec;
+  }
+}
+
+function refusal(subject: string, rule: string, got: string | number, remedy: string): FaceNetError {
+  return new FaceNetError('input', `${subject}: ${rule}, got ${got}. ${remedy}.`);
+}
+
+function randomId(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
