@@ -178,7 +178,7 @@ describe('safetensors under mutation', () => {
       }
     }
     // Both verdicts must be exercised; a fuzz test that only refuses proves nothing about acceptance.
-    expect(accepted).toBeGreaterThan(MUTATIONS / 50);
+    expect(accepted).toBeGreaterThan(MUTATIONS / 100);
     expect(accepted).toBeLessThan(MUTATIONS / 2);
     expect(Reflect.ownKeys(Object.prototype)).toEqual(prototype);
     console.log(`${MUTATIONS} mutations, ${accepted} accepted, slowest read ${slowest.toFixed(1)} ms`);
