@@ -25,8 +25,8 @@ export function caseTitle({ why, shapes, options, slices }: Case): string {
   return `${why} (${parts.join(', ')}${options ? ` ${JSON.stringify(options)}` : ''}${slices ? ` ranges: ${slices.join(', ')}` : ''})`;
 }
 
-/** Runs one case and returns the error of y and of every gradient. Throws what the library throws. */
-export async function conform(backend: Backend, spec: OperatorSpec, test: Case): Promise<Outcome[]> {
+/** A case as a plan, with what goes in and what its float64 meaning is given. */
+export async function planCase(backend: Backend, spec: OperatorSpec, test: Case) {
   const options = test.options ?? {};
   const graph = new Graph();
   const values: Record<string, Value> = {};
@@ -66,6 +66,12 @@ export async function conform(backend: Backend, spec: OperatorSpec, test: Case):
   }
   const store = new Store(backend);
   const plan = await Plan.create(graph, outputs, backend, store, { batchSize: 1, fuse: false });
+  return { plan, store, y, dy, given, expectedInputs, differentiable, options };
+}
+
+/** Runs one case and returns the error of y and of every gradient. Throws what the library throws. */
+export async function conform(backend: Backend, spec: OperatorSpec, test: Case): Promise<Outcome[]> {
+  const { plan, store, y, dy, given, expectedInputs, differentiable, options } = await planCase(backend, spec, test);
   try {
     // Results start as NaN in every slot the plan has, so that an element no kernel writes cannot pass.
     plan.poison();
