@@ -138,6 +138,10 @@ describe('rules beyond the cases', () => {
     expect(readSafetensors(file(`{${many.slice(1).join()}}`)).tensors.size).toBe(MAX_TENSORS);
   });
 
+  it('names a header that is cut off', () => {
+    expect(refusal(file(`{"a":${entry}}`, one).subarray(0, 20)).message).toMatch(/truncated header, got 12 of/);
+  });
+
   it('allocates nothing on the word of a header', () => {
     const bytes = file('{"a":{"dtype":"F32","shape":[200000000],"data_offsets":[0,800000000]}}', one);
     const before = process.memoryUsage().arrayBuffers;
