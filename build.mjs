@@ -23,6 +23,7 @@ import {
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
+import { gzipSync } from 'node:zlib';
 import { esbuildShaders } from './shaders/bundle.mjs';
 
 const root = dirname(fileURLToPath(import.meta.url));
@@ -205,6 +206,9 @@ const entries = {
 /** Never bundled: native, large, and optional for users. */
 export const external = ['webgpu', 'sharp'];
 
+/** Most bytes, gzipped, that a page loads as JavaScript for the browser entry: with every shader, without wasm and weights. */
+const BROWSER_BUDGET = 100_000;
+
 /** Files of packages that travel beside the bundles: file in node_modules, name in dist/. */
 const assets = [['@cwasm/jpeg-turbo/jpeg-turbo.wasm', 'jpeg-turbo.wasm']];
 
@@ -232,6 +236,8 @@ async function bundle() {
       external: platform === 'node' ? external : [...external, 'node:*'],
       loader: { '.wgsl': 'text' },
       plugins: [esbuildShaders({ release: true }), sourcePlugin()],
+      // Pages load it over the network; error texts and the lines of shaders stay whole.
+      minify: platform === 'browser',
       legalComments: 'none',
       metafile: true,
       sourcemap: false,
@@ -250,6 +256,7 @@ async function bundle() {
       written.add(file);
       if (entryPoint) console.error(`bundle: ${file}, ${bytes} bytes`);
     }
+    if (result.metafile.outputs['dist/facenet-gpu.js']) weigh(result.metafile.outputs, 'dist/facenet-gpu.js');
   }
   for (const name of files('dist', /\.js$/)) {
     if (!written.has(`dist/${name}`)) rmSync(at('dist', name));
@@ -263,6 +270,22 @@ async function bundle() {
     notePackage(packages, `node_modules/${source}`);
   }
   writeFileSync(at('dist', 'THIRD_PARTY_NOTICES'), notices(packages));
+}
+
+/** Holds the browser entry, with the chunks it loads, to its budget. */
+function weigh(outputs, entry) {
+  const loaded = new Set();
+  const visit = (file) => {
+    if (loaded.has(file) || outputs[file] === undefined) return;
+    loaded.add(file);
+    for (const { path } of outputs[file].imports) visit(path);
+  };
+  visit(entry);
+  const bytes = [...loaded].reduce((sum, file) => sum + gzipSync(readFileSync(at(file)), { level: 9 }).length, 0);
+  console.error(`bundle: ${entry} with its chunks, ${bytes} bytes gzipped of ${BROWSER_BUDGET}`);
+  if (bytes > BROWSER_BUDGET) {
+    throw new BuildError(`bundle: ${entry} must take at most ${BROWSER_BUDGET} bytes gzipped, got ${bytes}`);
+  }
 }
 
 /** Remembers the package a bundled file belongs to. */

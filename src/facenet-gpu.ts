@@ -7,10 +7,11 @@ import { checkPixels, type Pixels, place, type Placed, type Preprocessing } from
 import { cost, layers } from './graph/accounting.ts';
 import { Graph } from './graph/graph.ts';
 import { BATCH } from './graph/shape.ts';
+import type { ModelCache } from './io/fetch-model.ts';
 import {
-  formatMetadata, matchTensors, type ModelFile, type ModelMetadata, readModelFile, type StoredOperatingPoint, weightsOf,
+  matchTensors, type ModelFile, type ModelMetadata, readModelFile, type StoredOperatingPoint, weightsOf, writeModelFile,
 } from './io/model-file.ts';
-import { type Tensor, writeSafetensors } from './io/safetensors.ts';
+import { encodeFloat16, type Tensor } from './io/safetensors.ts';
 import { sha256 } from './io/sha256.ts';
 import { initialise, parametersOf } from './networks/initialise.ts';
 import type { Network, NetworkName, Variant } from './networks/network.ts';
@@ -28,7 +29,10 @@ export type { TrainResult, TrainStep } from './train/trainer.ts';
 export type { NetworkName } from './networks/network.ts';
 
 /** Anything an image can come from. In Node a string is a file path, in browsers a URL. */
-export type ImageSource = Pixels | ArrayBuffer | Uint8Array | Blob | ImageBitmap | string | URL;
+export type ImageSource = Pixels | ArrayBuffer | Uint8Array | Blob | Drawable | string | URL;
+
+/** What a browser can draw; taken at its natural size. */
+export type Drawable = ImageBitmap | HTMLImageElement | HTMLCanvasElement | HTMLVideoElement | OffscreenCanvas | VideoFrame;
 
 /** A face: an image already cropped to the model's template, or a photo with landmarks (pixels: two eyes, or eyes, nose, mouth corners, or 68). */
 export type Face = ImageSource | { readonly image: ImageSource; readonly landmarks: readonly (readonly [x: number, y: number])[] };
@@ -59,9 +63,31 @@ export interface Watch {
   readonly onProgress?: (progress: Progress) => void;
 }
 
+/** A network with seeded random weights, for training. */
+export interface UntrainedModel {
+  readonly network: NetworkName;
+  readonly seed: number;
+  readonly variant?: Variant;
+  readonly dimensions?: number;
+  /** Side of the square crop in pixels, 16 to 1024; default: the size the network was published for. */
+  readonly size?: number;
+}
+
+/** What `save` writes besides the weights. */
+export interface SaveOptions {
+  /** How weights are stored; biases and statistics stay float32. Default 'float32'. */
+  readonly weights?: 'float32' | 'float16';
+  /** The moving average of the weights (`ema` of train) in place of the last ones. */
+  readonly average?: boolean;
+  /** For the card of a trained model: on which pictures, under which terms, from what. */
+  readonly trainedOn?: string;
+  readonly licence?: string;
+  readonly source?: string;
+}
+
 export interface CreateOptions extends Watch {
   /** A model name from the packaged list, a path or URL, bytes, or an untrained network with a seed. Never a hidden download. */
-  readonly model: string | URL | ArrayBuffer | Uint8Array | { readonly network: NetworkName; readonly seed: number; readonly variant?: Variant; readonly dimensions?: number };
+  readonly model: string | URL | ArrayBuffer | Uint8Array | UntrainedModel;
   /** 'auto' (default) takes WebGPU if a hardware adapter works, else wasm; `.backend` and `.why` say which and why. */
   readonly backend?: 'auto' | 'webgpu' | 'wasm';
   /** A device of the caller: shared, never destroyed or replaced by us. */
@@ -76,6 +102,10 @@ export interface CreateOptions extends Watch {
   readonly batchSize?: number;
   /** Mean of the image's and its mirror's embedding, renormalised: about one point of accuracy for twice the time. */
   readonly mirror?: boolean;
+  /** SHA-256 that the downloaded model file must have, in hexadecimal. */
+  readonly sha256?: string;
+  /** Where downloaded model files are kept; default: the Cache API where `sha256` is given, nothing otherwise. `false` keeps nothing. */
+  readonly cache?: false | ModelCache;
 }
 
 /** Where an accept/reject line lies: a threshold on squared L2, and the false accept rate it had on the pairs it was fitted on. */
@@ -143,7 +173,7 @@ export interface Host extends BackendHost {
   /** Pixels of an image, upright. @throws 'image' or 'input'. */
   readImage(source: Exclude<ImageSource, Pixels>): Promise<Pixels>;
   /** Bytes of a model by packaged name, path or URL, and what to call it. @throws 'model'. */
-  readModel(source: string | URL, watch: Watch): Promise<{ bytes: Uint8Array; name: string }>;
+  readModel(source: string | URL, options: Pick<CreateOptions, 'signal' | 'onProgress' | 'sha256' | 'cache'>): Promise<{ bytes: Uint8Array; name: string }>;
 }
 
 /** Most calls that may wait on one object. */
@@ -294,7 +324,8 @@ export class FaceNet {
       return { threshold, far: Number.NaN, farInterval: [0, 1], val: Number.NaN, pairs: 0, source: 'given by the caller' };
     }
     if (far !== undefined && !(far > 0 && far < 1)) throw new FaceNetError('input', `verify: far must lie between 0 and 1, got ${far}.`);
-    const { points } = this.model;
+    // The lines of the weights before training mean nothing for those after.
+    const points = this.#trained > 0 ? [] : this.model.points;
     if (points.length === 0) {
       throw new FaceNetError('not-calibrated', `verify: ${this.model.name} must have an operating point, got none. Give a threshold, or fit one with calibrate().`);
     }
@@ -368,13 +399,26 @@ export class FaceNet {
     return writeCheckpoint(state);
   }
 
-  /** The weights with metadata, as safetensors (F32). */
-  async save(): Promise<Uint8Array> {
+  /**
+   * The weights with their card, as safetensors. Of a trained model: without the operating points of the weights before, and saying
+   * what it was trained on. @throws 'input' when an average is asked for and none was kept.
+   */
+  async save({ weights = 'float32', average = false, ...about }: SaveOptions = {}): Promise<Uint8Array> {
     const { store, parameters, metadata } = this.#parts;
     return this.#enqueue('save', undefined, async () => {
-      const tensors = new Map<string, Tensor>();
-      for (const [name, data] of await store.read(parameters)) tensors.set(name, { dtype: 'F32', shape: [...store.shape(name)], data });
-      return writeSafetensors(tensors, formatMetadata(metadata));
+      const averaged = parameters.map((name) => `average/${name}`).filter((name) => average && store.has(name));
+      if (average && averaged.length === 0) throw new FaceNetError('input', 'save: an average is kept by train() with the option ema, got none.');
+      const values = await store.read([...parameters, ...averaged]);
+      const tensors = new Map<string, Tensor>(parameters.map((name) => {
+        const shape = [...store.shape(name)];
+        const data = values.get(`average/${name}`) ?? (values.get(name) as Float32Array);
+        return [name, weights === 'float16' && shape.length > 1 ? { dtype: 'F16', shape, data: encodeFloat16(data) } : { dtype: 'F32', shape, data }];
+      }));
+      const card: ModelMetadata = this.#trained === 0 ? metadata : {
+        ...metadata, operatingPoints: [], trainedOn: about.trainedOn ?? `${this.#trained} steps on pictures nobody named`, licence: about.licence ?? 'not stated',
+        source: about.source ?? `${this.#trained} steps from ${metadata.source}`,
+      };
+      return writeModelFile({ metadata: card, tensors, quantization: new Map() });
     });
   }
 
@@ -483,30 +527,31 @@ export async function probe(host: Host): Promise<Capabilities> {
       };
   if (typeof found !== 'string') found.release();
   const single = host.singleThreadReason;
-  host.relaxedSimd();
+  host.relaxedSimd?.();
   return {
     webgpu,
     wasm: { simd: hasSimd(), relaxedSimd: hasRelaxedSimd(), threads: single === undefined ? host.cores : 1, why: single ?? 'shared memory and workers are there' },
   };
 }
 
-async function openModel(host: Host, model: CreateOptions['model'], watch: Watch): Promise<{ file: ModelFile; name: string; digest: string }> {
+async function openModel(host: Host, model: CreateOptions['model'], options: CreateOptions): Promise<{ file: ModelFile; name: string; digest: string }> {
   if (typeof model === 'object' && 'network' in model) return untrained(model);
   const { bytes, name } = model instanceof ArrayBuffer || model instanceof Uint8Array
     ? { bytes: new Uint8Array(model), name: 'model' }
-    : await host.readModel(model, watch);
+    : await host.readModel(model, options);
   const file = readModelFile(bytes, name);
   return { file, name: name === 'model' ? file.metadata.network : name, digest: await sha256(bytes) };
 }
 
 /** A network with seeded random weights: no operating point, and a fingerprint of its seed. */
-async function untrained({ network: networkName, seed, variant = {}, dimensions }: Extract<CreateOptions['model'], { network: NetworkName }>): Promise<{ file: ModelFile; name: string; digest: string }> {
+async function untrained({ network: networkName, seed, variant = {}, dimensions, size: side }: UntrainedModel): Promise<{ file: ModelFile; name: string; digest: string }> {
   const network = networkOf({ network: networkName }, 'create');
   const full: Variant = { ...variant, dimensions: dimensions ?? variant.dimensions ?? network.dimensions };
-  const parameters = parametersOf(network, full);
+  if (side !== undefined && !(Number.isInteger(side) && side >= 16 && side <= 1024)) throw new FaceNetError('input', `create: size must be a whole number from 16 to 1024, got ${side}.`);
+  const { width, height } = side === undefined ? network.input : { width: side, height: side };
+  const parameters = parametersOf(network, full, { width, height });
   const values = initialise(parameters, seed);
   const tensors = new Map<string, Tensor>(parameters.map(({ name, shape }) => [name, { dtype: 'F32', shape: [...shape], data: values.get(name) as Float32Array }]));
-  const { width, height } = network.input;
   const [red, green, blue] = network.pixels.shift.map((shift) => -shift / network.pixels.scale) as [number, number, number];
   const { dimensions: size, ...rest } = full;
   const metadata: ModelMetadata = {
@@ -514,7 +559,7 @@ async function untrained({ network: networkName, seed, variant = {}, dimensions 
     pixels: { scale: network.pixels.scale, mean: [red, green, blue] }, template: arcfaceTemplate(width, height), operatingPoints: [],
     licence: 'MIT', trainedOn: 'nothing: random weights', source: `seed ${seed}`, sourceSha256: '0'.repeat(64), library: 'facenet-gpu',
   };
-  const identity = new TextEncoder().encode(JSON.stringify([network.name, seed, full]));
+  const identity = new TextEncoder().encode(JSON.stringify([network.name, seed, full, width, height]));
   return { file: { metadata, tensors, quantization: new Map() }, name: `${network.name} (untrained, seed ${seed})`, digest: await sha256(identity) };
 }
 

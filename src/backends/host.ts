@@ -7,8 +7,10 @@ export interface BackendHost {
   readonly cores: number;
   /** Why there is one thread only, or undefined where several can run. */
   readonly singleThreadReason: string | undefined;
-  /** Makes relaxed SIMD available if it can be and says whether it is. Called once, at create(). */
-  relaxedSimd(): boolean;
+  /** True where the calling thread may not sleep, as in a page: it then waits for the others by spinning. */
+  readonly mustSpin?: boolean;
+  /** Makes relaxed SIMD available if it can be and says whether it is. Called once, at create(). Absent: it is there or not. */
+  relaxedSimd?(): boolean;
   /** A module of dist/, compiled. */
   wasmModule(file: string): Promise<WebAssembly.Module>;
   startThread?(start: ThreadStart): Thread;

@@ -125,14 +125,15 @@ async function openWasm(host: BackendHost, { threads, relaxed: wanted = true }: 
   const asked = threads ?? Math.max(1, Math.min(MAX_THREADS, host.cores));
   const count = host.singleThreadReason === undefined && host.startThread ? asked : 1;
   const shared = host.singleThreadReason === undefined;
-  const relaxed = wanted && host.relaxedSimd();
+  const relaxed = wanted && (host.relaxedSimd?.() ?? hasRelaxedSimd());
   const notes = [
     `${count} thread${count === 1 ? '' : 's'}`,
     relaxed ? 'fused multiply-add' : wanted ? 'plain SIMD, since this runtime has no relaxed SIMD' : 'plain SIMD, as asked',
+    ...(count > 1 && host.mustSpin ? ["the page's own thread waits by spinning"] : []),
     ...(count < asked && host.singleThreadReason ? [`one thread, since ${host.singleThreadReason}`] : []),
   ];
   const why = `wasm (${notes.join('; ')}): ${reason}`;
   const module = await host.wasmModule(`facenet${shared ? '' : '.single'}${relaxed ? '.relaxed' : ''}.wasm`);
-  const backend = await WasmBackend.create({ module, relaxed, shared, threads: count, why, ...(host.startThread ? { startThread: (start) => host.startThread!(start) } : {}) });
+  const backend = await WasmBackend.create({ module, relaxed, shared, threads: count, mustSpin: host.mustSpin ?? false, why, ...(host.startThread ? { startThread: (start) => host.startThread!(start) } : {}) });
   return { backend, why };
 }

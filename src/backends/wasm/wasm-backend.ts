@@ -34,6 +34,8 @@ export interface WasmBackendOptions {
   readonly startThread?: (start: ThreadStart) => Thread;
   /** Tries before a waiting thread sleeps. */
   readonly spin?: number;
+  /** The calling thread never sleeps, for pages, where it may not; the workers sleep as always. */
+  readonly mustSpin?: boolean;
   /** Most bytes of linear memory; default 4 GiB, less where the runtime refuses. */
   readonly maximumBytes?: number;
   readonly why?: string;
@@ -50,6 +52,8 @@ const CONTROL = 1024;
 const HEAP = 65536;
 const PAGE = 65536;
 const SPIN = 2000;
+/** The number of tries that asm/barrier.ts takes as: never sleep. */
+const NEVER_SLEEP = 2 ** 32 - 1;
 
 class WasmProgram implements Program {
   readonly steps: readonly Step[];
@@ -129,7 +133,7 @@ export class WasmBackend implements Backend {
       for (const thread of started) await thread.terminate();
       throw new FaceNetError('device', `wasm: ${threads - 1} workers must start, got: ${(cause as Error).message}. Use threads: 1.`, { cause });
     }
-    exports.prepareThreads(CONTROL, threads, spin);
+    exports.prepareThreads(CONTROL, threads, options.mustSpin ? NEVER_SLEEP : spin);
     return new WasmBackend(options, new WasmMemory(memory, maximumBytes, HEAP), maximumBytes, exports, started);
   }
 

@@ -1,0 +1,35 @@
+import { type Capabilities, type CreateOptions, FaceNet, load, probe } from './facenet-gpu.ts';
+import { BrowserHost } from './io/browser-host.ts';
+
+export { FaceNetError, type FaceNetErrorCode } from './errors.ts';
+export type {
+  Capabilities,
+  CreateOptions,
+  Decide,
+  Embeddings,
+  EmbedOptions,
+  Face,
+  ImageSource,
+  ModelCard,
+  NetworkName,
+  OperatingPoint,
+  Pixels,
+  Profile,
+  Progress,
+  Verification,
+  Watch,
+} from './facenet-gpu.ts';
+
+/** FaceNet in pages and workers. Strings are URLs. Threads need a cross-origin isolated page; `.why` says what was taken. */
+export class FaceNetGPU extends FaceNet {
+  /** Loads, checks, compiles and warms a model. The returned object runs at full speed from its first call. */
+  static async create(options: CreateOptions): Promise<FaceNetGPU> {
+    const host = new BrowserHost();
+    return new FaceNetGPU(host, await load(host, options));
+  }
+
+  /** What this browser can do, without loading a model: adapters, SIMD, threads, and what is missing. Never throws. */
+  static probe(): Promise<Capabilities> {
+    return probe(new BrowserHost());
+  }
+}
