@@ -131,14 +131,12 @@ export function recogniseImage(bytes: Uint8Array, source: string): ImageFormat {
 
 /** The refusal of a format that is known but not decoded here. */
 export function unsupportedFormat(format: ImageFormat, source: string): FaceNetError {
-  const bySharp =
-    format === 'webp' ||
-    format === 'gif' ||
-    format === 'avif' ||
-    format === 'tiff' ||
-    format === 'heic' ||
-    format === 'bmp';
-  const remedy = bySharp ? 'In Node install sharp (npm i sharp), or convert it' : 'Convert it to JPEG or PNG';
+  const bySharp = format === 'webp' || format === 'gif' || format === 'avif' || format === 'tiff';
+  const remedy = bySharp
+    ? 'In Node install sharp (npm i sharp), or convert it'
+    : format === 'heic' || format === 'bmp'
+      ? 'Convert it to JPEG or PNG: sharp as npm installs it does not read it either'
+      : 'Convert it to JPEG or PNG';
   return new FaceNetError('image', `${source}: JPEG, PNG and PNM are decoded, got ${FORMAT_NAMES[format]}. ${remedy}.`);
 }
 

@@ -23,7 +23,7 @@ export const MAX_IMAGE_FILE_BYTES = 1 << 30;
 export interface NodeDecodeOptions extends DecodeOptions {
   /**
    * 'exact': our own decoders, the same bits in every runtime. 'sharp': everything by sharp. Default: exact where the format allows it,
-   * sharp for WebP, GIF, AVIF, HEIC, TIFF and CMYK JPEG where it is installed.
+   * sharp for WebP, GIF, AVIF, TIFF and CMYK JPEG (HEIC if it was built with it) where it is installed.
    */
   readonly decoder?: 'exact' | 'sharp';
 }
