@@ -12,7 +12,8 @@ const rooms: Record<string, readonly string[]> = {
   plan: ['errors', 'graph', 'ops'],
   backends: ['errors', 'graph', 'ops', 'plan'],
   networks: ['errors', 'graph', 'ops'],
-  train: ['errors', 'graph', 'ops', 'plan', 'networks'],
+  // The trainer cuts its crops as the embedder does (faces/preprocessing); faces knows nothing of training.
+  train: ['errors', 'graph', 'ops', 'plan', 'networks', 'faces'],
   faces: ['errors', 'graph', 'ops', 'plan', 'networks'],
   io: ['errors'],
   'facenet-gpu': ['errors', 'graph', 'ops', 'plan', 'backends', 'networks', 'train', 'faces', 'io'],
