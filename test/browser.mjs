@@ -1,13 +1,15 @@
 // Runs one test entry in headless Chromium: node test/browser.mjs test/x.browser.ts [--output FILE] [--seconds N]
 //   [--no-isolation]   serve without COOP and COEP: no SharedArrayBuffer, so one thread
 //   [--headed]         with a window, for debugging
+// An entry with the line `// isolation: none` in its head is always served like that. Beside test/x.browser.ts there may be
+// test/x.node.ts: what its expected() resolves to, in Node, is served as /expected.json.
 // The entry exports run(): Promise<{ passed, failed, skipped, failures: string[], skips?: string[] }>, which is called
 // in the page. WebGPU is SwiftShader's. The page can fetch the project's files under their own paths (/dist/...).
 import { createReadStream, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
-import { dirname, extname, join, normalize, relative, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { basename, dirname, extname, join, normalize, relative, resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { bundleSource } from './bundle.mjs';
 import { findChromium } from './machine.mjs';
 
@@ -72,6 +74,16 @@ export const chromiumArguments = [
   '--disable-sync',
 ];
 
+/** What the entry's companion in Node expects, ready to be served; nothing without a companion. */
+async function expectations(entry) {
+  const companion = entry.replace(/\.browser\.ts$/, '.node.ts');
+  if (companion === entry || !existsSync(companion)) return {};
+  const output = join(root, '.cache', 'programs', `${basename(companion, '.ts')}.mjs`);
+  await bundleSource({ entry: companion, output, platform: 'node' });
+  const { expected } = await import(pathToFileURL(output).href);
+  return { '/expected.json': { type: 'application/json', body: JSON.stringify(await expected()) } };
+}
+
 async function main(args) {
   const option = (name) => (args.includes(name) ? args[args.indexOf(name) + 1] : undefined);
   const entry = args[0];
@@ -88,13 +100,16 @@ async function main(args) {
   try {
     const bundle = join(profile, 'entry.js');
     await bundleSource({ entry: resolve(entry), output: bundle, platform: 'browser' });
+    const isolated =
+      !args.includes('--no-isolation') && !/^\/\/ isolation: none$/m.test(readFileSync(resolve(entry), 'utf8'));
     site = await serve(
       {
+        ...(await expectations(resolve(entry))),
         '/': { type: 'text/html', body: '<!doctype html><meta charset="utf-8"><title>test</title>' },
         '/favicon.ico': { type: 'image/png', body: '' },
         '/entry.js': { type: 'text/javascript', body: readFileSync(bundle) },
       },
-      { isolated: !args.includes('--no-isolation') },
+      { isolated },
     );
     context = await chromium.launchPersistentContext(join(profile, 'data'), {
       executablePath,
