@@ -6,6 +6,7 @@ import { dequantise, int8Loss, int8Scales, quantise } from '../src/faces/gallery
 import type { GalleryPolicy } from '../src/faces/gallery/policy.ts';
 import { hostSearch, nearestRows, type SearchedVectors, type VectorSearch } from '../src/faces/gallery/search.ts';
 import { type GalleryStore, MemoryStore } from '../src/faces/gallery/store.ts';
+import { TemplateTable } from '../src/faces/gallery/template-table.ts';
 import { squaredDistance, type VectorSet } from '../src/faces/distance.ts';
 import type { OperatingPoint } from '../src/faces/operating-point.ts';
 import { Philox } from '../src/graph/philox.ts';
@@ -409,9 +410,26 @@ describe('enrol, rename, remove', () => {
       expect(await gallery.remove({ id: a[1]! })).toBe(0);
       expect((await all(gallery)).map(({ id }) => id)).toEqual([a[0], a[2], b[0]]);
       expect((await gallery.identify(faces([at(88)]), point, { limit: 1 }))[0]!.label).toBe('B');
-      expect(await gallery.remove({ label: 'A' })).toBe(2);
+      expect(await gallery.remove({ id: a[2]!, label: 'A' })).toBe(1);
+      expect((await all(gallery)).map(({ id }) => id)).toEqual([a[0], b[0]]);
+      expect(await gallery.remove({ label: 'A' })).toBe(1);
       expect([gallery.size, gallery.people]).toEqual([1, 1]);
       expect((await gallery.identify(faces([at(0)]), point))[0]!.matches.map(({ label }) => label)).toEqual(['B']);
+    }
+  });
+
+  test('what is removed is wiped from memory', () => {
+    for (const kind of ['float32', 'int8'] as const) {
+      const table = new TemplateTable(2, kind);
+      for (let i = 0; i < 20; i++) table.put({ id: `${i}`, label: `${i % 3}`, vector: new Float32Array(at(i)) });
+      table.remove(table.rowsOf('1'));
+      const { data, count } = table.searched();
+      expect(count).toBe(13);
+      const memory = kind === 'float32' ? new Float32Array(data.buffer) : new Int8Array(data.buffer);
+      expect(memory.length).toBeGreaterThan(26);
+      expect(memory.subarray(26).every((value) => value === 0)).toBe(true);
+      table.clear();
+      expect(memory.every((value) => value === 0)).toBe(true);
     }
   });
 
