@@ -2,6 +2,11 @@ import { type Capabilities, type CreateOptions, FaceNet, load, probe } from './f
 import { nodeHost } from './io/node/host.ts';
 
 export { FaceNetError, type FaceNetErrorCode } from './errors.ts';
+export { memoryDataset } from './train/dataset.ts';
+export { type FolderDataset, folderDataset } from './io/node/folder-dataset.ts';
+export type {
+  Augmentation, Dataset, LossName, MinerName, SaveOptions, TrainingImage, TrainOptions, TrainPhase, TrainResult, TrainStep, UntrainedModel,
+} from './facenet-gpu.ts';
 export type {
   Capabilities, CreateOptions, Decide, EmbedOptions, Embeddings, Face, ImageSource, ModelCard, NetworkName, OperatingPoint, Pixels, Profile, Progress,
   Verification, Watch,

@@ -35,9 +35,12 @@ export class Context {
     this.stdin = stdin;
   }
 
-  /** Opens the model, calls `use`, and disposes of the model whatever happens. */
-  async withModel<T>(use: (net: FaceNetGPU) => Promise<T>): Promise<T> {
-    const { model, backend, threads, batch } = this.#options;
+  /** Opens the model (default: that of --model), calls `use`, and disposes of the model whatever happens. */
+  async withModel<T>(
+    use: (net: FaceNetGPU) => Promise<T>,
+    model: CreateOptions['model'] = this.#options.model,
+  ): Promise<T> {
+    const { backend, threads, batch } = this.#options;
     const options: CreateOptions = {
       model,
       backend,

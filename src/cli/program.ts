@@ -1,11 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { networks } from '../networks/networks.ts';
 import { type AlignOptions, align } from './align.ts';
 import { Context, type GlobalOptions } from './context.ts';
 import { type EmbedOptions, embed } from './embed.ts';
 import { exitCodeOf, exitCodes } from './exit-code.ts';
 import { info } from './info.ts';
 import { Terminal } from './terminal.ts';
+import { type TrainCommandOptions, train } from './train.ts';
 import { type VerifyOptions, verify, verifyPairs } from './verify.ts';
 
 interface OutputFlags {
@@ -151,6 +153,64 @@ function commandLine(
     .requiredOption('--out <file or folder>', 'a file ending in .png for one face, else a folder')
     .option('--skip-bad', 'leave out what cannot be used, and end with exit code 6')
     .action(act((context: Context, photos: string[], options: AlignOptions) => align(context, photos, options)));
+
+  program
+    .command('train')
+    .description('train a network on a folder of people (DIR/person/*.jpg)')
+    .argument('<dir>', 'folder with one folder a person')
+    .addOption(new Option('--network <name>', 'what is trained').choices(Object.keys(networks)).default('nn4.small2'))
+    .addOption(
+      new Option('--from <model>', 'go on from the weights of a model, by name or file').conflicts([
+        'width',
+        'size',
+        'dimensions',
+      ]),
+    )
+    .option('--width <factor>', 'factor on the channels of every layer', number(0.05, 4), 1)
+    .option('--size <pixels>', "side of the picture; default: the network's", wholeNumber(16, 1024))
+    .option('--dimensions <n>', "length of an embedding; default: the network's", wholeNumber(1, 4096))
+    .option('--no-lrn', 'leave out local response normalisation')
+    .addOption(
+      new Option('--loss <name>').choices(['triplet', 'soft-margin', 'softmax', 'cosine-margin']).default('triplet'),
+    )
+    .addOption(
+      new Option('--miner <name>', 'which negatives a pair gets')
+        .choices([
+          'semi-hard',
+          'semi-hard-random',
+          'semi-hard-all',
+          'semi-hard-or-easiest',
+          'random-violator',
+          'random',
+          'batch-hard',
+          'batch-all',
+        ])
+        .default('semi-hard'),
+    )
+    .option('--margin <m>', 'of squared distances', number(0, 4), 0.2)
+    .option('--people <n>', 'people in a batch', wholeNumber(1, 65536), 45)
+    .option('--per-person <n>', 'most pictures of each', wholeNumber(1, 65536), 40)
+    .option('--extra-negatives <n>', 'pictures of others in a batch', wholeNumber(0, 65536), 0)
+    .option('--micro-batch <n>', 'pictures computed together; default: the whole batch', wholeNumber(1, 65536))
+    .addOption(new Option('--optimizer <name>').choices(['adagrad', 'adam', 'sgd']).default('adagrad'))
+    .option('--learning-rate <rate>', 'default: 0.05 for adagrad, 0.001 for adam, 0.1 for sgd', number(0, 100))
+    .option('--steps <n>', 'of the whole run, resumed or not', wholeNumber(1, 2 ** 31), 1000)
+    .option('--seed <n>', 'fixes weights, batches and changes of pictures', wholeNumber(0, 2 ** 53 - 1), 0)
+    .option('--no-augment', 'train on the pictures as they are')
+    .option('--checkpoint <file>', 'keep what --resume needs')
+    .option('--every <n>', 'steps between checkpoints', wholeNumber(1, 2 ** 31), 100)
+    .option('--resume <file>', 'go on from a checkpoint, with the same options')
+    .option('--out <file>', 'the trained model (.safetensors)')
+    .option('--half', 'write weights as float16')
+    .option('--licence <text>', "terms of the pictures, for the model's card")
+    .option('--report <file>', 'curves as an HTML page')
+    .action(
+      act(async (context: Context, folder: string, options: TrainCommandOptions, command: Command) => {
+        if (options.out === undefined && options.checkpoint === undefined)
+          return command.error('error: where the weights go: --out FILE or --checkpoint FILE');
+        return train(context, folder, options);
+      }),
+    );
 
   program
     .command('info')
