@@ -1,7 +1,11 @@
 import { findAdapter, hasRelaxedSimd, hasSimd, openBackend, type Opened } from './backends/open.ts';
 import type { BackendHost } from './backends/host.ts';
 import { FaceNetError } from './errors.ts';
+import { type Clustering, type ClusterOptions as VectorClusterOptions, clusterVectors } from './faces/clustering.ts';
 import { squaredDistance } from './faces/distance.ts';
+import { evaluatePairs, type PairEvaluation, type ScoredPair } from './faces/evaluation/pairs.ts';
+import { FaceGallery, type GalleryOptions, type Identification } from './faces/gallery.ts';
+import { calibrate, decide, type Decide, type OperatingPoint, pointFor, type Verification } from './faces/operating-point.ts';
 import { Embedder, pack } from './faces/embedder.ts';
 import { checkPixels, type Pixels, place, type Placed, type Preprocessing } from './faces/preprocessing.ts';
 import { cost, layers } from './graph/accounting.ts';
@@ -9,7 +13,7 @@ import { Graph } from './graph/graph.ts';
 import { BATCH } from './graph/shape.ts';
 import type { ModelCache } from './io/fetch-model.ts';
 import {
-  matchTensors, type ModelFile, type ModelMetadata, readModelFile, type StoredOperatingPoint, weightsOf, writeModelFile,
+  matchTensors, type ModelFile, type ModelMetadata, readModelFile, weightsOf, writeModelFile,
 } from './io/model-file.ts';
 import { encodeFloat16, type Tensor } from './io/safetensors.ts';
 import { sha256 } from './io/sha256.ts';
@@ -17,10 +21,15 @@ import { initialise, parametersOf } from './networks/initialise.ts';
 import type { Network, NetworkName, Variant } from './networks/network.ts';
 import { networks } from './networks/networks.ts';
 import { readCheckpoint, writeCheckpoint } from './io/checkpoint.ts';
+import { readGallery, writeGallery } from './io/gallery-file.ts';
 import { Store } from './plan/store.ts';
 import type { Dataset } from './train/dataset.ts';
 import { Trainer, type TrainingState, type TrainOptions as TrainerOptions, type TrainResult, type TrainStep } from './train/trainer.ts';
 
+export type { Clustering } from './faces/clustering.ts';
+export type { PairEvaluation } from './faces/evaluation/pairs.ts';
+export { FaceGallery, type GalleryOptions, type Identification, type Match } from './faces/gallery.ts';
+export type { Decide, OperatingPoint, Verification } from './faces/operating-point.ts';
 export type { Pixels } from './faces/preprocessing.ts';
 export { type Dataset, memoryDataset, type TrainingImage } from './train/dataset.ts';
 export type { Augmentation } from './train/augmentation.ts';
@@ -108,19 +117,17 @@ export interface CreateOptions extends Watch {
   readonly cache?: false | ModelCache;
 }
 
-/** Where an accept/reject line lies: a threshold on squared L2, and the false accept rate it had on the pairs it was fitted on. */
-export type OperatingPoint = StoredOperatingPoint;
-
-/** Decide by threshold (squared L2, 0..4) or by false accept rate; default: the model's own operating point nearest FAR 1e-3. */
-export type Decide = { readonly threshold?: number; readonly far?: never } | { readonly far: number; readonly threshold?: never };
-
-/** No percentage: a distance, the line it was compared with, and what that line costs. */
-export interface Verification {
+/** Two faces and whether they are one person. A missing fold is dealt out by the evaluation. */
+export interface Pair {
+  readonly a: Face | Embeddings;
+  readonly b: Face | Embeddings;
   readonly same: boolean;
-  /** Squared L2, 0..4. */
-  readonly distance: number;
-  readonly point: OperatingPoint;
+  readonly fold?: number;
+  readonly group?: string;
 }
+
+/** How faces are grouped. `threshold` defaults to the model's operating point. */
+export type ClusterOptions = Partial<Pick<VectorClusterOptions, 'threshold'>> & Omit<VectorClusterOptions, 'threshold'>;
 
 /** What a model is: for people who choose one, and for programs that must know what it wants. */
 export interface ModelCard {
@@ -178,7 +185,6 @@ export interface Host extends BackendHost {
 
 /** Most calls that may wait on one object. */
 const QUEUE_LIMIT = 1024;
-const DEFAULT_FAR = 1e-3;
 
 interface Parts {
   readonly opened: Opened;
@@ -200,7 +206,9 @@ export class FaceNet {
   readonly backend: 'webgpu' | 'wasm';
   /** Which device computes, and why it was taken. */
   readonly why: string;
-  readonly model: ModelCard;
+  get model(): ModelCard {
+    return this.#points ? { ...this.#parts.card, points: this.#points } : this.#parts.card;
+  }
   /** Length of an embedding. */
   readonly dimensions: number;
 
@@ -208,6 +216,8 @@ export class FaceNet {
   readonly #parts: Parts;
   #queue: Promise<unknown> = Promise.resolve();
   #waiting = 0;
+  /** Operating points, once calibrate() has changed them. */
+  #points: readonly OperatingPoint[] | undefined;
   #trainer: Trainer | undefined;
   #lastState: TrainingState | undefined;
   /** Steps trained by this object: part of the fingerprint. */
@@ -220,7 +230,6 @@ export class FaceNet {
     this.#parts = parts as Parts;
     this.backend = this.#parts.opened.backend.name;
     this.why = this.#parts.opened.why;
-    this.model = this.#parts.card;
     this.dimensions = this.#parts.card.dimensions;
     // `await using` works where the runtime has the symbol; nothing is patched where it has not.
     if (Symbol.asyncDispose) Object.defineProperty(this, Symbol.asyncDispose, { value: () => this.dispose() });
@@ -302,40 +311,87 @@ export class FaceNet {
    * @throws 'not-calibrated' without a threshold on a model without operating point, or with a FAR it has no point for; 'mismatch' for another model's embeddings.
    */
   async verify(a: Face | Embeddings, b: Face | Embeddings, options: Decide & Watch = {}): Promise<Verification> {
-    const point = this.operatingPoint(options);
-    const vector = async (face: Face | Embeddings, name: string) => {
-      const embeddings = isEmbeddings(face) ? face : await this.embed(face, options);
-      if (embeddings.fingerprint !== this.fingerprint) {
-        throw new FaceNetError('mismatch', `verify: ${name} must be embedded by ${this.fingerprint}, got ${embeddings.fingerprint}. Embed it again.`);
-      }
-      if (embeddings.count !== 1 || embeddings.data.length !== this.dimensions) {
-        throw new FaceNetError('input', `verify: ${name} must be one embedding of ${this.dimensions} numbers, got ${embeddings.count} of ${embeddings.dimensions}.`);
-      }
-      return embeddings.data;
-    };
-    const distance = squaredDistance(await vector(a, 'a'), await vector(b, 'b'));
-    return { same: distance <= point.threshold, distance, point };
+    const point = pointFor(options, this.model.points);
+    const [first, second] = [await this.#one(a, 'verify: a', options), await this.#one(b, 'verify: b', options)];
+    return decide(squaredDistance(first.data, second.data), point);
   }
 
-  /** The line that `verify` uses for these options. @throws 'not-calibrated', 'input'. */
-  operatingPoint({ threshold, far }: Decide = {}): OperatingPoint {
-    if (threshold !== undefined) {
-      if (!(threshold >= 0 && threshold <= 4)) throw new FaceNetError('input', `verify: threshold must be a squared distance from 0 to 4, got ${threshold}.`);
-      return { threshold, far: Number.NaN, farInterval: [0, 1], val: Number.NaN, pairs: 0, source: 'given by the caller' };
+  /**
+   * Who a face is, in an open set: the nearest people of the gallery, and `label` null when nobody is near enough.
+   * @throws as verify(); 'mismatch' for a gallery of another model.
+   */
+  async identify(face: Face | Embeddings, gallery: FaceGallery, options: Decide & Watch & { limit?: number } = {}): Promise<Identification> {
+    const point = pointFor(options, this.model.points);
+    const query = await this.#one(face, 'identify: the face', options);
+    const [found] = await gallery.identify(query, point, options.limit === undefined ? {} : { limit: options.limit });
+    return found as Identification;
+  }
+
+  /** A gallery for this model's embeddings, in memory or in a store. @throws 'mismatch' for a store of another model. */
+  gallery(options: Omit<GalleryOptions, 'fingerprint' | 'dimensions'> = {}): Promise<FaceGallery> {
+    return FaceGallery.open({ codec: { write: writeGallery, read: readGallery }, ...options, fingerprint: this.fingerprint, dimensions: this.dimensions });
+  }
+
+  /** Groups faces: -1 for a face in no group. Equal input and options give equal groups on every backend. @throws as verify() without a threshold. */
+  async cluster(faces: Embeddings | Iterable<Face>, options: ClusterOptions & Watch = {}): Promise<Clustering> {
+    const embeddings = isEmbeddings(faces) ? faces : await this.embed(faces, options);
+    this.#checkFingerprint(embeddings, 'cluster: faces');
+    return clusterVectors(embeddings, { ...options, threshold: options.threshold ?? pointFor({}, this.model.points).threshold });
+  }
+
+  /**
+   * LFW's protocol on pairs: accuracy over folds, VAL at FAR with intervals, ROC, DET, EER, AUC, groups. With `onError: 'skip'` a pair with
+   * an unreadable image is left out of its fold and counted.
+   */
+  async evaluate(pairs: Iterable<Pair> | AsyncIterable<Pair>, options: EmbedOptions & { folds?: number; fars?: readonly number[] } = {}): Promise<PairEvaluation> {
+    const { folds, fars } = options;
+    return evaluatePairs(await this.#scored(pairs, options), { ...(folds === undefined ? {} : { folds }), ...(fars === undefined ? {} : { fars }) });
+  }
+
+  /** Fits a threshold for your own cameras and people. The model's card and what save() writes carry it from then on. */
+  async calibrate(pairs: Iterable<Pair> | AsyncIterable<Pair>, options: EmbedOptions & { far: number; source?: string }): Promise<OperatingPoint> {
+    const scored = (await this.#scored(pairs, options)).filter((pair): pair is ScoredPair & { distance: number } => pair.distance !== null);
+    const distances = (same: boolean) => Float64Array.from(scored.filter((pair) => pair.same === same), (pair) => pair.distance).sort();
+    const point = calibrate({ same: distances(true), different: distances(false) }, { far: options.far, source: options.source ?? 'pairs given by the user' });
+    const points = [...this.model.points.filter((other) => (other.targetFar ?? other.far) !== options.far), point];
+    this.#points = points;
+    return point;
+  }
+
+  /** Distances of pairs; each picture is embedded once for each pair it is in. */
+  async #scored(pairs: Iterable<Pair> | AsyncIterable<Pair>, options: EmbedOptions): Promise<ScoredPair[]> {
+    const scored: ScoredPair[] = [];
+    for await (const { a, b, same, fold, group } of pairs) {
+      let distance: number | null = null;
+      try {
+        const [first, second] = [await this.#one(a, 'evaluate: a', options), await this.#one(b, 'evaluate: b', options)];
+        distance = squaredDistance(first.data, second.data);
+      } catch (cause) {
+        if (options.onError !== 'skip') throw withIndex(cause, scored.length);
+      }
+      scored.push({ same, distance, ...(fold === undefined ? {} : { fold }), ...(group === undefined ? {} : { group }) });
     }
-    if (far !== undefined && !(far > 0 && far < 1)) throw new FaceNetError('input', `verify: far must lie between 0 and 1, got ${far}.`);
-    // The lines of the weights before training mean nothing for those after.
-    const points = this.#trained > 0 ? [] : this.model.points;
-    if (points.length === 0) {
-      throw new FaceNetError('not-calibrated', `verify: ${this.model.name} must have an operating point, got none. Give a threshold, or fit one with calibrate().`);
+    return scored;
+  }
+
+  async #one(face: Face | Embeddings, subject: string, watch: Watch): Promise<Embeddings> {
+    const embeddings = isEmbeddings(face) ? face : await this.embed(face, watch.signal ? { signal: watch.signal } : {});
+    this.#checkFingerprint(embeddings, subject);
+    if (embeddings.count !== 1 || embeddings.data.length !== this.dimensions) {
+      throw new FaceNetError('input', `${subject} must be one embedding of ${this.dimensions} numbers, got ${embeddings.count} of ${embeddings.dimensions}.`);
     }
-    const wanted = far ?? DEFAULT_FAR;
-    const nearest = points.reduce((best, point) => (gap(point.far, wanted) < gap(best.far, wanted) ? point : best));
-    // Within a factor of two the point is the one that was asked for.
-    if (far !== undefined && gap(nearest.far, far) > Math.log(2)) {
-      throw new FaceNetError('not-calibrated', `verify: ${this.model.name} has points at FAR ${points.map((point) => point.far).join(', ')}, got ${far}. Choose one of these, or fit one with calibrate().`);
+    return embeddings;
+  }
+
+  #checkFingerprint(embeddings: Embeddings, subject: string): void {
+    if (embeddings.fingerprint !== this.fingerprint) {
+      throw new FaceNetError('mismatch', `${subject} must be embedded by ${this.fingerprint}, got ${embeddings.fingerprint}. Embed it again.`);
     }
-    return nearest;
+  }
+
+  /** The line that decisions with these options are made at. @throws 'not-calibrated', 'input'. */
+  operatingPoint(options: Decide = {}): OperatingPoint {
+    return pointFor(options, this.model.points);
   }
 
   /** Names model and preprocessing: embeddings of equal fingerprints may be compared. */
@@ -452,7 +508,13 @@ export class FaceNet {
     const [image, landmarks] = isPhoto(face) ? [face.image, face.landmarks] : [face, undefined];
     const pixels = isPixels(image) ? image : await this.#host.readImage(image);
     checkPixels(pixels, index === undefined ? 'image' : `faces[${index}]`, index);
-    return place(pixels, landmarks, this.#parts.embedder.preprocessing);
+    try {
+      return place(pixels, landmarks, this.#parts.embedder.preprocessing);
+    } catch (error) {
+      if (!(error instanceof FaceNetError)) throw error;
+      const name = typeof image === 'string' || image instanceof URL ? String(image) : index === undefined ? 'image' : `faces[${index}]`;
+      throw new FaceNetError(error.code, `${name}: ${error.message}`, { cause: error, ...(index !== undefined && { index }) });
+    }
   }
 
   #check(method: string, signal: AbortSignal | undefined): void {
@@ -615,14 +677,12 @@ function cardOf(metadata: ModelMetadata, name: string, network: Network, build: 
   };
 }
 
-const gap = (a: number, b: number): number => Math.abs(Math.log(a) - Math.log(b));
-
 const isPixels = (image: ImageSource): image is Pixels =>
   typeof image === 'object' && image !== null && 'data' in image && 'width' in image && !ArrayBuffer.isView(image);
 
 const isPhoto = (face: Face): face is Exclude<Face, ImageSource> => typeof face === 'object' && face !== null && 'landmarks' in face;
 
-const isEmbeddings = (face: Face | Embeddings): face is Embeddings => typeof face === 'object' && face !== null && 'fingerprint' in face;
+const isEmbeddings = (face: Face | Iterable<Face> | Embeddings): face is Embeddings => typeof face === 'object' && face !== null && 'fingerprint' in face;
 
 function isSingle(faces: Face | Iterable<Face> | AsyncIterable<Face>): faces is Face {
   if (typeof faces === 'string' || ArrayBuffer.isView(faces)) return true;
