@@ -88,6 +88,11 @@ describe('rules beyond the cases', () => {
     ['a leading zero', '{"a":{"dtype":"F32","shape":[01],"data_offsets":[0,4]}}', /integers/],
     ['2^53', '{"a":{"dtype":"F32","shape":[9007199254740992,0],"data_offsets":[0,0]}}', /overflow/],
     [
+      'an offset of 2^53',
+      '{"a":{"dtype":"F32","shape":[0],"data_offsets":[9007199254740992,9007199254740992]}}',
+      /overflow/,
+    ],
+    [
       'a product that wraps to 4',
       '{"a":{"dtype":"U8","shape":[4294967297,4294967297,4],"data_offsets":[0,4]}}',
       /overflow/,
@@ -247,6 +252,25 @@ describe('writer', () => {
       new Map([['\ud800', { dtype: 'U8', shape: [0], data: new Uint8Array(0) }]]),
       new Map(),
       /well-formed/,
+    ],
+    ['metadata that are half a surrogate pair', new Map(), new Map([['k', '\udc00']]), /well-formed/],
+    ['a metadata key that is half a surrogate pair', new Map(), new Map([['\udc00', 'v']]), /well-formed/],
+    [
+      'an unknown dtype',
+      new Map([['a', { dtype: 'F64', shape: [1], data: new Float64Array(1) } as unknown as Tensor]]),
+      new Map(),
+      /dtype is known, got F64/,
+    ],
+    [
+      'one tensor too many',
+      new Map(
+        Array.from({ length: MAX_TENSORS + 1 }, (_, i) => [
+          `${i}`,
+          { dtype: 'U8', shape: [0], data: new Uint8Array(0) },
+        ]),
+      ),
+      new Map(),
+      /at most 65536 tensors/,
     ],
     ['metadata of another kind', new Map(), new Map([['k', 1 as unknown as string]]), /strings/],
   ])('refuses %s', (_what, tensors, metadata, rule) => {

@@ -265,7 +265,7 @@ class HeaderParser {
           `[${shape.join(', ')}] in ${quoteName(name)}`,
         );
     }
-    if (begin > end || end - begin !== byteLength) {
+    if (end - begin !== byteLength) {
       throw this.#refuse(
         'range does not match shape',
         `${quoteName(name)} with ${byteLength} bytes at ${begin}..${end}`,
