@@ -105,7 +105,7 @@ export async function train(context: Context, folder: string, options: TrainComm
         if (step.warning !== undefined) terminal.warn(step.warning);
         if (terminal.format === 'jsonl') terminal.line({ ...step });
         if (isDue(step.step, options.steps)) terminal.note(textOf(step, options.steps));
-        if (step.warning === undefined && step.step % options.every === 0 && step.step < options.steps) {
+        if (step.suspect !== true && step.step % options.every === 0 && step.step < options.steps) {
           await writeCheckpoint();
           await writeReport();
         }

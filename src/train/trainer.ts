@@ -66,6 +66,8 @@ export interface TrainStep {
   readonly learningRate: number;
   readonly milliseconds: number;
   readonly warning?: string;
+  /** A sign shows that the run has gone wrong, though not for long enough to say so: keep the checkpoint of before. */
+  readonly suspect?: boolean;
 }
 
 export interface TrainResult {
@@ -203,7 +205,7 @@ export class Trainer {
         const complete = this.#phases[phase] as CompletePhase;
         const finding = this.#watchdog.check(step, complete.losses.some(([name]) => isTriplet(name)));
         this.#advanceStage(complete, step, within);
-        yield finding ? { ...step, warning: finding.text } : step;
+        yield { ...step, ...(finding && { warning: finding.text }), ...(this.#watchdog.suspects && { suspect: true }) };
         if (finding && ends(finding, onCollapse)) return { steps: this.#step, stopped: 'collapsed' };
       }
       return { steps: this.#step, stopped: 'done' };

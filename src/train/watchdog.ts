@@ -18,6 +18,11 @@ export interface Finding {
 export class Watchdog {
   readonly #counts = new Map<Finding['kind'], number>();
 
+  /** A sign of collapse or of a dead gradient shows, believed or not yet: what is kept now would not replace a good checkpoint. */
+  get suspects(): boolean {
+    return (this.#counts.get('collapse') ?? 0) > 0 || (this.#counts.get('dead-gradient') ?? 0) > 0;
+  }
+
   check(step: TrainStep, triplets: boolean): Finding | undefined {
     if (![step.loss, step.gradientNorm, step.meanNegative].every(Number.isFinite)) {
       return { kind: 'not-finite', text: `step ${step.step}: loss or gradient is not finite. Lower the learning rate or set clipNorm; the last checkpoint is whole.` };
@@ -27,7 +32,7 @@ export class Watchdog {
         `step ${step.step}: collapsed: the mean squared distance between strangers is ${step.meanNegative.toFixed(4)} (below ${COLLAPSED_DISTANCE}). Start with 'semi-hard', a classification phase or a teacher, or lower the learning rate.`) ??
       this.#sign('no-pair', triplets && step.pairs === 0, `step ${step.step}: no positive pair in the batch. Raise perPerson, or use the 'people' sampler.`, 1) ??
       this.#sign('no-negative', triplets && step.pairs > 0 && step.triplets === 0, `step ${step.step}: no pair finds a negative by this miner. Raise the margin or use 'semi-hard-or-easiest'.`) ??
-      this.#sign('dead-gradient', step.gradientNorm === 0 && step.loss > 0 && step.activeTriplets > 0, `step ${step.step}: the loss is ${step.loss.toFixed(4)} but every gradient is 0. This device computes a gradient wrongly, or all weights are frozen.`)
+      this.#sign('dead-gradient', step.gradientNorm === 0 && step.loss > 0 && (!triplets || step.activeTriplets > 0), `step ${step.step}: the loss is ${step.loss.toFixed(4)} but every gradient is 0. This device computes a gradient wrongly, or all weights are frozen.`)
     );
   }
 
