@@ -1,6 +1,17 @@
 import { describe, expect, test } from 'vitest';
 import { FaceNetError } from '../src/errors.ts';
-import { affineFromPoints, type AffineMap, applyMap, checkedPoints, composeMaps, invertMap, mirroredInverse, type Point, similarityFromEyes, similarityFromPoints } from '../src/faces/affine-map.ts';
+import {
+  type AffineMap,
+  affineFromPoints,
+  applyMap,
+  checkedPoints,
+  composeMaps,
+  invertMap,
+  mirroredInverse,
+  type Point,
+  similarityFromEyes,
+  similarityFromPoints,
+} from '../src/faces/affine-map.ts';
 import { alignFace, centreCrop, cropCorners } from '../src/faces/alignment.ts';
 import { alignmentTemplate } from '../src/faces/alignment-templates.ts';
 import { landmarksFrom } from '../src/faces/landmarks.ts';
@@ -68,8 +79,14 @@ describe('fits', () => {
     const source = pairs(al01!.source);
     const target = pairs(al01!.target);
     const [a, , tx, c, , ty] = similarityFromPoints(source, target);
-    const error = (p: number[]) => source.reduce((sum, [x, y], i) =>
-      sum + (p[0]! * x - p[1]! * y + p[2]! - target[i]![0]) ** 2 + (p[1]! * x + p[0]! * y + p[3]! - target[i]![1]) ** 2, 0);
+    const error = (p: number[]) =>
+      source.reduce(
+        (sum, [x, y], i) =>
+          sum +
+          (p[0]! * x - p[1]! * y + p[2]! - target[i]![0]) ** 2 +
+          (p[1]! * x + p[0]! * y + p[3]! - target[i]![1]) ** 2,
+        0,
+      );
     const best = [a, c, tx, ty];
     for (let k = 0; k < 4; k++) {
       for (const step of [-1e-4, 1e-4]) {
@@ -79,8 +96,14 @@ describe('fits', () => {
   });
 
   test('two eyes are met exactly', () => {
-    const eyes: [Point, Point] = [[431.5, 220.25], [548, 190]];
-    const target: [Point, Point] = [[47.7, 47.1], [100.3, 47.1]];
+    const eyes: [Point, Point] = [
+      [431.5, 220.25],
+      [548, 190],
+    ];
+    const target: [Point, Point] = [
+      [47.7, 47.1],
+      [100.3, 47.1],
+    ];
     const map = similarityFromEyes(eyes, target);
     eyes.forEach((eye, i) => expectPoint(applyMap(map, eye), target[i]!));
   });
@@ -90,7 +113,11 @@ describe('fits', () => {
     const inverse = invertMap(map);
     expectPoint(applyMap(composeMaps(inverse, map), [17, -3]), [17, -3]);
     const mirrored = mirroredInverse(inverse, 96);
-    for (const [x, y] of [[0, 0], [95, 10], [20.5, 95]] as const) {
+    for (const [x, y] of [
+      [0, 0],
+      [95, 10],
+      [20.5, 95],
+    ] as const) {
       expectPoint(applyMap(mirrored, [x, y]), applyMap(inverse, [95 - x, y]));
     }
     mirroredInverse(mirrored, 96).forEach((value, i) => expect(value).toBeCloseTo(inverse[i]!, 10));
@@ -100,18 +127,39 @@ describe('fits', () => {
 describe('templates', () => {
   test('named templates have the published points at their own size', () => {
     expect(alignmentTemplate('arcface').points[0]).toEqual([38.2946, 51.6963]);
-    expect(alignmentTemplate('dlib')).toMatchObject({ width: 150, points: [[47.7, 47.1], [100.3, 47.1]] });
-    expect(alignmentTemplate('openface').points).toEqual([[18.639, 16.25], [75.73, 15.184], [47.515, 49.386]]);
+    expect(alignmentTemplate('dlib')).toMatchObject({
+      width: 150,
+      points: [
+        [47.7, 47.1],
+        [100.3, 47.1],
+      ],
+    });
+    expect(alignmentTemplate('openface').points).toEqual([
+      [18.639, 16.25],
+      [75.73, 15.184],
+      [47.515, 49.386],
+    ]);
   });
 
   test('arcface at 96 pixels is the template the LFW recipes were measured with', () => {
-    const expected: Point[] = [[32.82, 44.31], [63.03, 44.14], [48.02, 61.49], [35.61, 79.17], [60.63, 79.03]];
+    const expected: Point[] = [
+      [32.82, 44.31],
+      [63.03, 44.14],
+      [48.02, 61.49],
+      [35.61, 79.17],
+      [60.63, 79.03],
+    ];
     alignmentTemplate('arcface', 96).points.forEach((point, i) => expectPoint(point, expected[i]!, 1.9));
   });
 
   test('dlib: eye centres of its mean five points with a quarter of padding on each side', () => {
     // dlib's mean face (image_transforms/interpolation.h): corners of the right, then of the left eye.
-    const corners: Point[] = [[0.8595674595992, 0.2134981538014], [0.6460604764104, 0.2289674387677], [0.1205750620789, 0.2137274526848], [0.3340850613712, 0.2290642403242]];
+    const corners: Point[] = [
+      [0.8595674595992, 0.2134981538014],
+      [0.6460604764104, 0.2289674387677],
+      [0.1205750620789, 0.2137274526848],
+      [0.3340850613712, 0.2290642403242],
+    ];
     const chip = (v: number) => (150 * (v + 0.25)) / 1.5;
     const eyes: Point[] = [
       [chip((corners[2]![0] + corners[3]![0]) / 2), chip((corners[2]![1] + corners[3]![1]) / 2)],
@@ -125,7 +173,8 @@ describe('templates', () => {
 
   test('unknown names and sizes are refused', () => {
     expect(refusal(() => alignmentTemplate('toString' as never)).message).toMatch(/toString/);
-    for (const size of [0, 7.5, Number.NaN, 1e9]) expect(refusal(() => alignmentTemplate('dlib', size)).code).toBe('input');
+    for (const size of [0, 7.5, Number.NaN, 1e9])
+      expect(refusal(() => alignmentTemplate('dlib', size)).code).toBe('input');
   });
 });
 
@@ -134,34 +183,90 @@ describe('point orders', () => {
 
   test('68 points are reduced to eye means, nose tip 30, mouth corners 48 and 54', () => {
     const { five, outerEyesAndNose } = landmarksFrom(sixtyEight);
-    expect(five).toEqual([[138.5, 127], [144.5, 139], [130, 110], [148, 146], [154, 158]]);
-    expect(outerEyesAndNose).toEqual([[136, 122], [145, 140], [133, 116]]);
+    expect(five).toEqual([
+      [138.5, 127],
+      [144.5, 139],
+      [130, 110],
+      [148, 146],
+      [154, 158],
+    ]);
+    expect(outerEyesAndNose).toEqual([
+      [136, 122],
+      [145, 140],
+      [133, 116],
+    ]);
   });
 
   test('dlib-five: the right eye comes first', () => {
-    const { eyes, outerEyesAndNose, five } = landmarksFrom([[90, 40], [70, 42], [10, 41], [30, 43], [50, 80]], 'dlib-five');
-    expect(eyes).toEqual([[20, 42], [80, 41]]);
-    expect(outerEyesAndNose).toEqual([[10, 41], [90, 40], [50, 80]]);
+    const { eyes, outerEyesAndNose, five } = landmarksFrom(
+      [
+        [90, 40],
+        [70, 42],
+        [10, 41],
+        [30, 43],
+        [50, 80],
+      ],
+      'dlib-five',
+    );
+    expect(eyes).toEqual([
+      [20, 42],
+      [80, 41],
+    ]);
+    expect(outerEyesAndNose).toEqual([
+      [10, 41],
+      [90, 40],
+      [50, 80],
+    ]);
     expect(five).toBeUndefined();
   });
 
   test('MediaPipe: fractions of the image, counted from its edge', () => {
-    const six = [{ x: 0.3, y: 0.4, z: 0 }, { x: 0.6, y: 0.4 }, { x: 0.45, y: 0.5 }, { x: 0.45, y: 0.6 }, { x: 0.2, y: 0.4 }, { x: 0.7, y: 0.4 }];
+    const six = [
+      { x: 0.3, y: 0.4, z: 0 },
+      { x: 0.6, y: 0.4 },
+      { x: 0.45, y: 0.5 },
+      { x: 0.45, y: 0.6 },
+      { x: 0.2, y: 0.4 },
+      { x: 0.7, y: 0.4 },
+    ];
     const { eyes, five } = landmarksFrom(six, 'mediapipe-six', { width: 200, height: 100 });
     expect(five).toBeUndefined();
     expectPoint(eyes[0], [59.5, 39.5]);
     expectPoint(eyes[1], [119.5, 39.5]);
     const mesh = Array.from({ length: 478 }, () => [0, 0, 0]);
-    const put = (i: number, x: number, y: number) => { mesh[i] = [x, y, 1]; };
-    put(33, 0.2, 0.3); put(133, 0.4, 0.3); put(362, 0.6, 0.3); put(263, 0.8, 0.3); put(1, 0.5, 0.5); put(2, 0.5, 0.55); put(61, 0.4, 0.7); put(291, 0.6, 0.7);
+    const put = (i: number, x: number, y: number) => {
+      mesh[i] = [x, y, 1];
+    };
+    put(33, 0.2, 0.3);
+    put(133, 0.4, 0.3);
+    put(362, 0.6, 0.3);
+    put(263, 0.8, 0.3);
+    put(1, 0.5, 0.5);
+    put(2, 0.5, 0.55);
+    put(61, 0.4, 0.7);
+    put(291, 0.6, 0.7);
     const found = landmarksFrom(mesh, 'mediapipe-mesh', { width: 100, height: 100 });
-    expect(found.five!.map(([x, y]) => [Math.round(x + 0.5), Math.round(y + 0.5)])).toEqual([[30, 30], [70, 30], [50, 50], [40, 70], [60, 70]]);
+    expect(found.five!.map(([x, y]) => [Math.round(x + 0.5), Math.round(y + 0.5)])).toEqual([
+      [30, 30],
+      [70, 30],
+      [50, 50],
+      [40, 70],
+      [60, 70],
+    ]);
     expect(found.outerEyesAndNose!.map(([x]) => Math.round(x + 0.5))).toEqual([20, 80, 50]);
     expect(refusal(() => landmarksFrom(mesh, 'mediapipe-mesh')).message).toMatch(/size/);
   });
 
   test('counts, types and values that are no points are refused with their index', () => {
-    expect(refusal(() => landmarksFrom([[1, 2], [3, 4], [5, 6]])).message).toMatch(/2 or 5 or 68 points, got 3/);
+    expect(
+      refusal(() =>
+        landmarksFrom([
+          [1, 2],
+          [3, 4],
+          [5, 6],
+        ]),
+      ).message,
+    ).toMatch(/2 or 5 or 68 points, got 3/);
     expect(refusal(() => landmarksFrom(sixtyEight, 'five')).message).toMatch(/5 points, got 68/);
     for (const bad of [[Number.NaN, 1], [1, Number.POSITIVE_INFINITY], [1], [1, 2, 3], ['1', 2], null, 7]) {
       const error = refusal(() => landmarksFrom([[1, 2], bad]));
@@ -174,11 +279,17 @@ describe('point orders', () => {
 
   test('points listed right before left are refused, a turned head is not', () => {
     const [left, right, nose, mouthLeft, mouthRight] = pairs(al01!.source);
-    expect(refusal(() => landmarksFrom([right, left, nose, mouthRight, mouthLeft])).message).toMatch(/left before right/);
-    const turned = (degrees: number) => pairs(al01!.source).map(([x, y]): Point => {
-      const t = (degrees * Math.PI) / 180;
-      return [Math.cos(t) * (x - 220) - Math.sin(t) * (y - 140) + 220, Math.sin(t) * (x - 220) + Math.cos(t) * (y - 140) + 140];
-    });
+    expect(refusal(() => landmarksFrom([right, left, nose, mouthRight, mouthLeft])).message).toMatch(
+      /left before right/,
+    );
+    const turned = (degrees: number) =>
+      pairs(al01!.source).map(([x, y]): Point => {
+        const t = (degrees * Math.PI) / 180;
+        return [
+          Math.cos(t) * (x - 220) - Math.sin(t) * (y - 140) + 220,
+          Math.sin(t) * (x - 220) + Math.cos(t) * (y - 140) + 140,
+        ];
+      });
     for (const degrees of [90, 180, 270]) expect(landmarksFrom(turned(degrees)).five).toHaveLength(5);
   });
 });
@@ -208,21 +319,82 @@ describe('alignFace', () => {
   test('degenerate faces are refused', () => {
     const arcface = alignmentTemplate('arcface');
     expect(refusal(() => alignFace(Array(5).fill([10, 10]), arcface)).message).toMatch(/apart/);
-    expect(refusal(() => alignFace([[0.3, 0.4], [0.6, 0.4], [0.45, 0.5], [0.35, 0.7], [0.6, 0.7]], arcface)).message).toMatch(/fractions/);
-    expect(refusal(() => alignFace([[1e200, 0], [-1e200, 0], [0, 1e200], [0, 0], [1, 1]], arcface)).code).toBe('input');
-    expect(refusal(() => alignFace([[1, 1], [2, 2]], arcface)).message).toMatch(/eyes only/);
-    expect(refusal(() => alignFace([[1, 1], [9, 2]], alignmentTemplate('openface'))).message).toMatch(/eyes only/);
+    expect(
+      refusal(() =>
+        alignFace(
+          [
+            [0.3, 0.4],
+            [0.6, 0.4],
+            [0.45, 0.5],
+            [0.35, 0.7],
+            [0.6, 0.7],
+          ],
+          arcface,
+        ),
+      ).message,
+    ).toMatch(/fractions/);
+    expect(
+      refusal(() =>
+        alignFace(
+          [
+            [1e200, 0],
+            [-1e200, 0],
+            [0, 1e200],
+            [0, 0],
+            [1, 1],
+          ],
+          arcface,
+        ),
+      ).code,
+    ).toBe('input');
+    expect(
+      refusal(() =>
+        alignFace(
+          [
+            [1, 1],
+            [2, 2],
+          ],
+          arcface,
+        ),
+      ).message,
+    ).toMatch(/eyes only/);
+    expect(
+      refusal(() =>
+        alignFace(
+          [
+            [1, 1],
+            [9, 2],
+          ],
+          alignmentTemplate('openface'),
+        ),
+      ).message,
+    ).toMatch(/eyes only/);
     const line = Array.from({ length: 68 }, (_, i): Point => [i * 3, i * 2]);
     line[48] = [100, 200];
     line[54] = [120, 200];
     expect(refusal(() => alignFace(line, alignmentTemplate('openface'))).message).toMatch(/one line/);
-    expect(refusal(() => affineFromPoints([[0, 0], [1000, 0], [500, 0.2]], three(al02!.target))).message).toMatch(/one line/);
-    expect(refusal(() => alignFace(five, { name: 'x', width: 9, height: 9, points: [[1, 1]] })).message).toMatch(/2, 3 or 5/);
+    expect(
+      refusal(() =>
+        affineFromPoints(
+          [
+            [0, 0],
+            [1000, 0],
+            [500, 0.2],
+          ],
+          three(al02!.target),
+        ),
+      ).message,
+    ).toMatch(/one line/);
+    expect(refusal(() => alignFace(five, { name: 'x', width: 9, height: 9, points: [[1, 1]] })).message).toMatch(
+      /2, 3 or 5/,
+    );
   });
 
   test('landmarks of another image size are refused, a face at the border is not', () => {
     const arcface = alignmentTemplate('arcface');
-    expect(refusal(() => alignFace(five, arcface, { image: { width: 100, height: 100 } })).message).toMatch(/another size/);
+    expect(refusal(() => alignFace(five, arcface, { image: { width: 100, height: 100 } })).message).toMatch(
+      /another size/,
+    );
     expect(refusal(() => alignFace(five, arcface, { image: { width: 210, height: 300 } })).message).toMatch(/middle/);
     const border = five.map(([x, y]): Point => [x - 215, y]);
     expect(alignFace(border, arcface, { image: { width: 250, height: 250 } }).rms).toBeGreaterThan(0);
@@ -242,14 +414,20 @@ describe('crops without landmarks', () => {
   // Worked by hand from the two projects' formulas.
   test('facenet counts the margin in source pixels', () => {
     const image = { width: 640, height: 480 };
-    expect(marginCrop([100.6, 80.2, 200.9, 220.7], image, { size: 160, margin: 32, unit: 'source' }).box).toEqual([84, 64, 216, 236]);
-    expect(marginCrop([5, 5, 635, 478], image, { size: 160, margin: 32, unit: 'source' }).box).toEqual([0, 0, 640, 480]);
+    expect(marginCrop([100.6, 80.2, 200.9, 220.7], image, { size: 160, margin: 32, unit: 'source' }).box).toEqual([
+      84, 64, 216, 236,
+    ]);
+    expect(marginCrop([5, 5, 635, 478], image, { size: 160, margin: 32, unit: 'source' }).box).toEqual([
+      0, 0, 640, 480,
+    ]);
   });
 
   test('facenet-pytorch counts the margin in output pixels', () => {
     const image = { width: 640, height: 480 };
     // 14 * 130 / (160 - 14) = 12.466: half of it on each side; 14 * 146 / 146 = 14.
-    expect(marginCrop([100, 80, 230, 226], image, { size: 160, margin: 14, unit: 'output' }).box).toEqual([93, 73, 236, 233]);
+    expect(marginCrop([100, 80, 230, 226], image, { size: 160, margin: 14, unit: 'output' }).box).toEqual([
+      93, 73, 236, 233,
+    ]);
   });
 
   test('a box as large as the output is copied pixel for pixel', () => {
@@ -259,9 +437,21 @@ describe('crops without landmarks', () => {
 
   test('IM-13: boxes that are empty, inverted or outside are refused', () => {
     const image = { width: 4, height: 3 };
-    const bad = [[2, 2, 2, 3], [3, 0, 1, 2], [-5, -5, -1, -1], [4, 0, 8, 2], [0, 0, Number.NaN, 1], [0.2, 0.2, 0.8, 0.9]] as const;
-    for (const box of bad) expect(refusal(() => marginCrop(box, image, { size: 16, unit: 'source' })).code, String(box)).toBe('input');
-    expect(refusal(() => marginCrop([0, 0, 2, 2], image, { size: 16, margin: 16, unit: 'output' })).message).toMatch(/margin/);
-    expect(refusal(() => marginCrop([0, 0, 2, 2], image, { size: 16, margin: Number.NaN, unit: 'source' })).message).toMatch(/margin/);
+    const bad = [
+      [2, 2, 2, 3],
+      [3, 0, 1, 2],
+      [-5, -5, -1, -1],
+      [4, 0, 8, 2],
+      [0, 0, Number.NaN, 1],
+      [0.2, 0.2, 0.8, 0.9],
+    ] as const;
+    for (const box of bad)
+      expect(refusal(() => marginCrop(box, image, { size: 16, unit: 'source' })).code, String(box)).toBe('input');
+    expect(refusal(() => marginCrop([0, 0, 2, 2], image, { size: 16, margin: 16, unit: 'output' })).message).toMatch(
+      /margin/,
+    );
+    expect(
+      refusal(() => marginCrop([0, 0, 2, 2], image, { size: 16, margin: Number.NaN, unit: 'source' })).message,
+    ).toMatch(/margin/);
   });
 });

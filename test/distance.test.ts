@@ -1,5 +1,13 @@
 import { describe, expect, test } from 'vitest';
-import { checkUnitVectors, distanceMatrix, distancesToRow, setDistance, squaredDistance, type VectorSet, vectorAt } from '../src/faces/distance.ts';
+import {
+  checkUnitVectors,
+  distanceMatrix,
+  distancesToRow,
+  setDistance,
+  squaredDistance,
+  type VectorSet,
+  vectorAt,
+} from '../src/faces/distance.ts';
 import { Philox } from '../src/graph/philox.ts';
 import gallery from './cases/gallery.json' with { type: 'json' };
 import loss from './cases/loss.json' with { type: 'json' };
@@ -10,7 +18,9 @@ function randomUnit(count: number, dimensions: number, seed: number): VectorSet 
   for (let row = 0; row < count; row++) {
     const values = Array.from({ length: dimensions }, () => random.uniform() - 0.5);
     const length = Math.hypot(...values);
-    values.forEach((value, i) => { data[row * dimensions + i] = value / length; });
+    values.forEach((value, i) => {
+      data[row * dimensions + i] = value / length;
+    });
   }
   return { data, count, dimensions };
 }
@@ -34,8 +44,15 @@ test('never above 4 for opposite vectors whose rounding is above', () => {
 
 test('LM-09: exactly 0 for equal rows, never negative, symmetric bit for bit', () => {
   for (const id of ['LM-09a', 'LM-09b']) {
-    const { embeddings, D01 } = loss.cases.find((entry) => entry.id === id)! as unknown as { embeddings: [number[], number[], number[]]; D01: number };
-    const [x, near, same] = embeddings.map((row) => new Float32Array(row)) as [Float32Array, Float32Array, Float32Array];
+    const { embeddings, D01 } = loss.cases.find((entry) => entry.id === id)! as unknown as {
+      embeddings: [number[], number[], number[]];
+      D01: number;
+    };
+    const [x, near, same] = embeddings.map((row) => new Float32Array(row)) as [
+      Float32Array,
+      Float32Array,
+      Float32Array,
+    ];
     expect(Math.abs(squaredDistance(x, near) / D01 - 1)).toBeLessThan(1e-5);
     expect(Object.is(squaredDistance(x, near), squaredDistance(near, x))).toBe(true);
     expect(squaredDistance(x, same)).toBe(0);
@@ -58,7 +75,12 @@ test('LM-09: exactly 0 for equal rows, never negative, symmetric bit for bit', (
 test('blocks of four and single columns give the bits of squaredDistance()', () => {
   const a = randomUnit(3, 7, 1);
   const b = randomUnit(11, 7, 2);
-  for (const [from, to] of [[0, 11], [1, 9], [5, 5], [10, 11]] as const) {
+  for (const [from, to] of [
+    [0, 11],
+    [1, 9],
+    [5, 5],
+    [10, 11],
+  ] as const) {
     const out = new Float64Array(to - from);
     distancesToRow(a, 2, b, from, to, out);
     expect([...out]).toEqual(Array.from(out, (_, j) => squaredDistance(vectorAt(a, 2), vectorAt(b, from + j))));
@@ -76,12 +98,25 @@ test('set distance is the mean over all pairs (YTF)', () => {
 });
 
 describe('refusals', () => {
-  test.each([[[1, Number.NaN], [1, 0]], [[1, 0], [Number.POSITIVE_INFINITY, 0]]])('%o: values that are not finite', (a, b) => {
-    expect(() => squaredDistance(a, b)).toThrow(expect.objectContaining({ code: 'input', message: expect.stringMatching(/finite/) }));
+  test.each([
+    [
+      [1, Number.NaN],
+      [1, 0],
+    ],
+    [
+      [1, 0],
+      [Number.POSITIVE_INFINITY, 0],
+    ],
+  ])('%o: values that are not finite', (a, b) => {
+    expect(() => squaredDistance(a, b)).toThrow(
+      expect.objectContaining({ code: 'input', message: expect.stringMatching(/finite/) }),
+    );
   });
 
   test('different lengths and dimensions', () => {
-    expect(() => squaredDistance([1], [0.6, 0.8])).toThrow(expect.objectContaining({ code: 'mismatch', message: expect.stringMatching(/1 and 2/) }));
+    expect(() => squaredDistance([1], [0.6, 0.8])).toThrow(
+      expect.objectContaining({ code: 'mismatch', message: expect.stringMatching(/1 and 2/) }),
+    );
     expect(() => squaredDistance([], [])).toThrow(/above 0/);
     expect(() => distanceMatrix(randomUnit(2, 3, 1), randomUnit(2, 4, 1))).toThrow(/3 and 4/);
   });

@@ -1,24 +1,71 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { calibrate, detCurve, pointFor, areaUnderRoc, bCubed, bestThreshold, clopperPearson, decide, equalErrorRate, evaluateAllPairs, evaluatePairs, falseAcceptRate, foldAccuracy, groupReports, normalisedMutualInformation, pairDistances, rocCurve, splitEvaluation, squaredDistance, summarise, valAtFar, validationRate, type VectorSet, wilson } from '../src/evaluate.ts';
+import {
+  areaUnderRoc,
+  bCubed,
+  bestThreshold,
+  calibrate,
+  clopperPearson,
+  decide,
+  detCurve,
+  equalErrorRate,
+  evaluateAllPairs,
+  evaluatePairs,
+  falseAcceptRate,
+  foldAccuracy,
+  groupReports,
+  normalisedMutualInformation,
+  pairDistances,
+  pointFor,
+  rocCurve,
+  splitEvaluation,
+  squaredDistance,
+  summarise,
+  type VectorSet,
+  valAtFar,
+  validationRate,
+  wilson,
+} from '../src/evaluate.ts';
 import { bootstrapRates, identifiedPairs, percentileInterval } from '../src/faces/evaluation/bootstrap.ts';
-import { incompleteBeta, logGamma, normalQuantile } from '../src/faces/evaluation/statistics.ts';
 import { allowedFalseAccepts, thresholdWithin } from '../src/faces/evaluation/rates.ts';
+import { incompleteBeta, logGamma, normalQuantile } from '../src/faces/evaluation/statistics.ts';
 import { checkedOperatingPoint, type OperatingPoint } from '../src/faces/operating-point.ts';
 import { Philox } from '../src/graph/philox.ts';
 import cases from './cases/evaluation.json' with { type: 'json' };
 
-const [ev01, ev02, ev04, ev06] = cases.cases as unknown as [RatesCase, RatesCase & { resolution: number; mustReport: string }, FoldCase, Record<string, number> & { accuracies: number[] }];
+const [ev01, ev02, ev04, ev06] = cases.cases as unknown as [
+  RatesCase,
+  RatesCase & { resolution: number; mustReport: string },
+  FoldCase,
+  Record<string, number> & { accuracies: number[] },
+];
 interface RatesCase {
-  same: number[]; different: number[];
-  targets: { targetFar: number; thresholdFrom: number; thresholdBelow: number | 'Infinity'; trueAccepts: number; val: number; falseAccepts: number; far: number }[];
+  same: number[];
+  different: number[];
+  targets: {
+    targetFar: number;
+    thresholdFrom: number;
+    thresholdBelow: number | 'Infinity';
+    trueAccepts: number;
+    val: number;
+    falseAccepts: number;
+    far: number;
+  }[];
   pointsOfTheCurve: { d: number; val: number; far: number }[];
 }
 interface FoldCase {
   folds: ([number, number] | null)[][];
-  expected: { fold: number; pairsTested: number; trainAccuracy: number; thresholdFrom: number; thresholdBelow: number; testAccuracies: number[] }[];
-  meanAccuracy: number; mustReport: string;
+  expected: {
+    fold: number;
+    pairsTested: number;
+    trainAccuracy: number;
+    thresholdFrom: number;
+    thresholdBelow: number;
+    testAccuracies: number[];
+  }[];
+  meanAccuracy: number;
+  mustReport: string;
 }
 
 /** Distances with many ties, the two kinds overlapping. */
@@ -34,10 +81,14 @@ function tiedDistances(count: number, seed: number): { same: number[]; different
   return { same, different };
 }
 
-const countWhere = (values: readonly number[], accept: (value: number) => boolean) => values.reduce((n, value) => n + (accept(value) ? 1 : 0), 0);
+const countWhere = (values: readonly number[], accept: (value: number) => boolean) =>
+  values.reduce((n, value) => n + (accept(value) ? 1 : 0), 0);
 
 describe('VAL and FAR', () => {
-  test.each([['EV-01', ev01], ['EV-02', ev02]] as const)('%s: the largest threshold within the target', (_, { same, different, targets }) => {
+  test.each([
+    ['EV-01', ev01],
+    ['EV-02', ev02],
+  ] as const)('%s: the largest threshold within the target', (_, { same, different, targets }) => {
     for (const expected of targets) {
       const rates = valAtFar(pairDistances(same, different), expected.targetFar);
       expect(rates.thresholdFrom).toBe(expected.thresholdFrom);
@@ -101,7 +152,11 @@ describe('VAL and FAR', () => {
     const curve = rocCurve(pairs);
     expect(curve.map(({ threshold }) => threshold)).toEqual(distinct);
     const at = distinct[1234]!;
-    expect(curve[1234]).toEqual({ threshold: at, val: countWhere(same, (v) => v <= at) / same.length, far: countWhere(different, (v) => v <= at) / different.length });
+    expect(curve[1234]).toEqual({
+      threshold: at,
+      val: countWhere(same, (v) => v <= at) / same.length,
+      far: countWhere(different, (v) => v <= at) / different.length,
+    });
     let area = 0;
     let before = { val: 0, far: 0 };
     let crossed = Number.NaN;
@@ -172,7 +227,9 @@ describe('VAL and FAR', () => {
 });
 
 describe('folds', () => {
-  const folds = ev04.folds.map((fold) => fold.map((pair) => (pair ? { distance: pair[0], same: pair[1] === 1 } : { distance: null, same: true })));
+  const folds = ev04.folds.map((fold) =>
+    fold.map((pair) => (pair ? { distance: pair[0], same: pair[1] === 1 } : { distance: null, same: true })),
+  );
 
   test('EV-04: a missing pair stays in its fold', () => {
     const result = foldAccuracy(folds);
@@ -201,8 +258,12 @@ describe('folds', () => {
 
   test('the best threshold equals trying every distance', () => {
     const { same, different } = tiedDistances(3000, 3);
-    const pairs = [...same.map((distance) => ({ distance, same: true })), ...different.map((distance) => ({ distance, same: false }))];
-    const accuracy = (threshold: number) => countWhere(same, (d) => d <= threshold) + countWhere(different, (d) => d > threshold);
+    const pairs = [
+      ...same.map((distance) => ({ distance, same: true })),
+      ...different.map((distance) => ({ distance, same: false })),
+    ];
+    const accuracy = (threshold: number) =>
+      countWhere(same, (d) => d <= threshold) + countWhere(different, (d) => d > threshold);
     const distinct = [...new Set([...same, ...different])].sort((a, b) => a - b);
     const most = Math.max(...distinct.map(accuracy));
     const best = bestThreshold(pairs);
@@ -215,7 +276,12 @@ describe('folds', () => {
 
   test('of equally good stretches the widest is taken, of equally wide the lowest', () => {
     // Accepting up to 0.1 or up to 0.3 is equally right; above 0.3 lies more room.
-    const pairs = [{ distance: 0.1, same: true }, { distance: 0.2, same: false }, { distance: 0.3, same: true }, { distance: 0.8, same: false }];
+    const pairs = [
+      { distance: 0.1, same: true },
+      { distance: 0.2, same: false },
+      { distance: 0.3, same: true },
+      { distance: 0.8, same: false },
+    ];
     expect(bestThreshold(pairs)).toMatchObject({ thresholdFrom: 0.1, thresholdBelow: 0.8, threshold: 0.55 });
   });
 
@@ -232,8 +298,12 @@ describe('folds', () => {
 describe('statistics', () => {
   // scipy 1.17: beta.ppf(.025, k, n - k + 1), beta.ppf(.975, k + 1, n - k).
   test.each([
-    [0, 100, 0, 0.03621669264517641], [3, 2700, 0.00022919646318644423, 0.003243671803077014], [1, 5, 0.0050507633794680575, 0.7164179361180895],
-    [5, 5, 0.4781762498950185, 1], [8437, 8_455_365, 0.0009766588605728283, 0.001019340030788218], [50, 100, 0.39832112950330095, 0.601678870496699],
+    [0, 100, 0, 0.03621669264517641],
+    [3, 2700, 0.00022919646318644423, 0.003243671803077014],
+    [1, 5, 0.0050507633794680575, 0.7164179361180895],
+    [5, 5, 0.4781762498950185, 1],
+    [8437, 8_455_365, 0.0009766588605728283, 0.001019340030788218],
+    [50, 100, 0.39832112950330095, 0.601678870496699],
   ])('Clopper-Pearson %d of %d', (k, n, low, high) => {
     const interval = clopperPearson(k, n);
     expect(Math.abs(interval[0] - low)).toBeLessThanOrEqual(1e-8 * low);
@@ -246,10 +316,28 @@ describe('statistics', () => {
     expect(incompleteBeta(0.3, 2, 5)).toBeCloseTo(0.579825, 12);
     expect(incompleteBeta(0.999, 800, 3)).toBeCloseTo(0.9523758547128038, 10);
     expect(incompleteBeta(0.001, 8438, 8_446_928)).toBeCloseTo(0.5763791915696022, 7);
-    for (const [x, value] of [[1e-3, 6.907178885383853], [0.5, 0.5723649429247], [1, 0], [2, 0], [15.5, 26.536914491115613], [1e7, 151180949.36947393]] as const) {
+    for (const [x, value] of [
+      [1e-3, 6.907178885383853],
+      [0.5, 0.5723649429247],
+      [1, 0],
+      [2, 0],
+      [15.5, 26.536914491115613],
+      [1e7, 151180949.36947393],
+    ] as const) {
       expect(Math.abs(logGamma(x) - value)).toBeLessThanOrEqual(1e-13 * Math.max(1, value));
     }
-    for (const [p, z] of [[1e-300, -37.0470962993612], [1e-6, -4.753424308822899], [1e-3, -3.090232306167813], [0.0013, -3.0114537584997843], [0.0015, -2.9677379253417833], [0.1, -1.2815515655446004], [0.4999, -0.0002506628300880075], [0.5, 0], [0.975, 1.959963984540054], [0.9999999, 5.199337582290661]] as const) {
+    for (const [p, z] of [
+      [1e-300, -37.0470962993612],
+      [1e-6, -4.753424308822899],
+      [1e-3, -3.090232306167813],
+      [0.0013, -3.0114537584997843],
+      [0.0015, -2.9677379253417833],
+      [0.1, -1.2815515655446004],
+      [0.4999, -0.0002506628300880075],
+      [0.5, 0],
+      [0.975, 1.959963984540054],
+      [0.9999999, 5.199337582290661],
+    ] as const) {
       expect(Math.abs(normalQuantile(p) - z), `p = ${p}`).toBeLessThanOrEqual(1e-9 * Math.max(1e-3, Math.abs(z)));
     }
     expect(normalQuantile(0)).toBe(Number.NEGATIVE_INFINITY);
@@ -257,7 +345,14 @@ describe('statistics', () => {
   });
 
   test('counts that are none are refused', () => {
-    for (const [k, n] of [[1, 0], [-1, 5], [6, 5], [0.5, 5], [0, Number.NaN]] as const) expect(() => clopperPearson(k, n)).toThrow(/successes/);
+    for (const [k, n] of [
+      [1, 0],
+      [-1, 5],
+      [6, 5],
+      [0.5, 5],
+      [0, Number.NaN],
+    ] as const)
+      expect(() => clopperPearson(k, n)).toThrow(/successes/);
     expect(() => wilson(1, 5, 1)).toThrow(/confidence/);
   });
 });
@@ -266,10 +361,18 @@ describe('bootstrap over identities', () => {
   const random = new Philox(5);
   const people = 12;
   const images = Array.from({ length: 40 }, () => random.below(people));
-  const list = images.flatMap((a, i) => images.slice(i + 1).map((b) => ({ a, b, distance: Math.round(((a === b ? 0.5 : 1.2) + random.uniform()) * 50) / 50 })));
+  const list = images.flatMap((a, i) =>
+    images
+      .slice(i + 1)
+      .map((b) => ({ a, b, distance: Math.round(((a === b ? 0.5 : 1.2) + random.uniform()) * 50) / 50 })),
+  );
   const side = (same: boolean) => {
     const chosen = list.filter(({ a, b }) => (a === b) === same);
-    return identifiedPairs(chosen.map(({ distance }) => distance), chosen.map(({ a }) => a), chosen.map(({ b }) => b));
+    return identifiedPairs(
+      chosen.map(({ distance }) => distance),
+      chosen.map(({ a }) => a),
+      chosen.map(({ b }) => b),
+    );
   };
   const input = { identities: people, same: side(true), different: side(false) };
 
@@ -283,8 +386,12 @@ describe('bootstrap over identities', () => {
     for (let replicate = 0; replicate < 60; replicate++) {
       const times = new Array<number>(people).fill(0);
       for (let i = 0; i < people; i++) times[draw.below(people)]!++;
-      const same = list.filter(({ a, b }) => a === b).flatMap(({ a, distance }) => Array<number>(times[a]!).fill(distance));
-      const different = list.filter(({ a, b }) => a !== b).flatMap(({ a, b, distance }) => Array<number>(times[a]! * times[b]!).fill(distance));
+      const same = list
+        .filter(({ a, b }) => a === b)
+        .flatMap(({ a, distance }) => Array<number>(times[a]!).fill(distance));
+      const different = list
+        .filter(({ a, b }) => a !== b)
+        .flatMap(({ a, b, distance }) => Array<number>(times[a]! * times[b]!).fill(distance));
       const pairs = pairDistances(same, different);
       fars.forEach((far, i) => vals[i]!.push(valAtFar(pairs, far).val));
       thresholds.forEach((threshold, i) => rates[i]!.push(falseAcceptRate(pairs, threshold)));
@@ -297,7 +404,9 @@ describe('bootstrap over identities', () => {
   test('the same seed gives the same intervals, another seed others; they hold the estimate', () => {
     const options = { replicates: 200, seed: 3 };
     expect(bootstrapRates(input, [0.1], [1.4], options)).toEqual(bootstrapRates(input, [0.1], [1.4], options));
-    expect(bootstrapRates(input, [0.1], [1.4], { ...options, seed: 4 })).not.toEqual(bootstrapRates(input, [0.1], [1.4], options));
+    expect(bootstrapRates(input, [0.1], [1.4], { ...options, seed: 4 })).not.toEqual(
+      bootstrapRates(input, [0.1], [1.4], options),
+    );
     const pairs = pairDistances(input.same.distance, input.different.distance);
     const { val } = valAtFar(pairs, 0.1);
     const [low, high] = bootstrapRates(input, [0.1], [], options).val[0]!;
@@ -318,16 +427,26 @@ describe('bootstrap over identities', () => {
 });
 
 /** Unit vectors about one centre a person. */
-function people(count: number, identities: number, seed: number, spread = 1.2, dimensions = 16): { vectors: VectorSet; labels: string[] } {
+function people(
+  count: number,
+  identities: number,
+  seed: number,
+  spread = 1.2,
+  dimensions = 16,
+): { vectors: VectorSet; labels: string[] } {
   const random = new Philox(seed);
-  const centres = Array.from({ length: identities }, () => Array.from({ length: dimensions }, () => random.uniform() - 0.5));
+  const centres = Array.from({ length: identities }, () =>
+    Array.from({ length: dimensions }, () => random.uniform() - 0.5),
+  );
   const data = new Float32Array(count * dimensions);
   const labels: string[] = [];
   for (let i = 0; i < count; i++) {
     const person = i < identities ? i : random.below(identities);
     const vector = centres[person]!.map((value) => value + spread * (random.uniform() - 0.5));
     const length = Math.hypot(...vector);
-    vector.forEach((value, k) => { data[i * dimensions + k] = value / length; });
+    vector.forEach((value, k) => {
+      data[i * dimensions + k] = value / length;
+    });
     labels.push(`person ${person}`);
   }
   return { vectors: { data, count, dimensions }, labels };
@@ -337,7 +456,9 @@ function everyPair({ data, count, dimensions }: VectorSet, labels: readonly stri
   const row = (i: number) => data.subarray(i * dimensions, (i + 1) * dimensions);
   const same: number[] = [];
   const different: number[] = [];
-  for (let i = 0; i < count; i++) for (let j = i + 1; j < count; j++) (labels[i] === labels[j] ? same : different).push(squaredDistance(row(i), row(j)));
+  for (let i = 0; i < count; i++)
+    for (let j = i + 1; j < count; j++)
+      (labels[i] === labels[j] ? same : different).push(squaredDistance(row(i), row(j)));
   return pairDistances(same, different);
 }
 
@@ -361,7 +482,8 @@ describe('all pairs', () => {
     }
     expect(found.roc[found.roc.length - 1]).toMatchObject({ val: 1, far: 1 });
     const { binsPerUnit, same, different } = found.histogram;
-    const inBin = (values: Float64Array, bin: number) => countWhere([...values], (d) => d <= (bin + 1) / binsPerUnit && (bin === 0 || d > bin / binsPerUnit));
+    const inBin = (values: Float64Array, bin: number) =>
+      countWhere([...values], (d) => d <= (bin + 1) / binsPerUnit && (bin === 0 || d > bin / binsPerUnit));
     for (const bin of [0, 20, 40, 64]) {
       expect(same[bin]).toBe(inBin(expected.same, bin));
       expect(different[bin]).toBe(inBin(expected.different, bin));
@@ -376,11 +498,20 @@ describe('all pairs', () => {
     const row = (i: number) => vectors.data.subarray(i * 16, (i + 1) * 16);
     const side = (same: boolean) => {
       const chosen = pairs.filter(({ a, b }) => (a === b) === same);
-      return identifiedPairs(chosen.map(({ i, j }) => squaredDistance(row(i), row(j))), chosen.map(({ a }) => a), chosen.map(({ b }) => b));
+      return identifiedPairs(
+        chosen.map(({ i, j }) => squaredDistance(row(i), row(j))),
+        chosen.map(({ a }) => a),
+        chosen.map(({ b }) => b),
+      );
     };
     const fars = [1e-3, 0.01, 0.1];
     const found = await evaluateAllPairs(vectors, labels, { fars, replicates: 80, seed: 6 });
-    const expected = bootstrapRates({ identities: 15, same: side(true), different: side(false) }, fars, found.valAtFar.map(({ threshold }) => threshold), { replicates: 80, seed: 6 });
+    const expected = bootstrapRates(
+      { identities: 15, same: side(true), different: side(false) },
+      fars,
+      found.valAtFar.map(({ threshold }) => threshold),
+      { replicates: 80, seed: 6 },
+    );
     expect(found.valAtFar.map(({ valInterval }) => valInterval)).toEqual(expected.val);
     found.valAtFar.forEach(({ farInterval }, i) => {
       expect(farInterval![0]).toBeLessThanOrEqual(expected.far[i]![0]);
@@ -395,13 +526,19 @@ describe('all pairs', () => {
     const rows = async (first: number, last: number) => {
       calls++;
       const block = new Float32Array((last - first) * 90);
-      for (let i = first; i < last; i++) for (let j = 0; j < 90; j++) block[(i - first) * 90 + j] = Math.abs(i - j) / 50;
+      for (let i = first; i < last; i++)
+        for (let j = 0; j < 90; j++) block[(i - first) * 90 + j] = Math.abs(i - j) / 50;
       return block;
     };
     const found = await evaluateAllPairs(vectors, labels, { rows, intervals: false, fars: [0.1] });
     const [same, different]: [number[], number[]] = [[], []];
-    for (let i = 0; i < 90; i++) for (let j = i + 1; j < 90; j++) (labels[i] === labels[j] ? same : different).push(Math.fround((j - i) / 50));
-    expect(found.valAtFar[0]).toMatchObject({ ...valAtFar(pairDistances(same, different), 0.1), valInterval: null, farInterval: null });
+    for (let i = 0; i < 90; i++)
+      for (let j = i + 1; j < 90; j++) (labels[i] === labels[j] ? same : different).push(Math.fround((j - i) / 50));
+    expect(found.valAtFar[0]).toMatchObject({
+      ...valAtFar(pairDistances(same, different), 0.1),
+      valInterval: null,
+      farInterval: null,
+    });
     expect(calls).toBe(2);
   });
 
@@ -418,11 +555,27 @@ describe('all pairs', () => {
   test('bad input and aborts are typed', async () => {
     const { vectors, labels } = people(20, 4, 4);
     await expect(evaluateAllPairs(vectors, labels.slice(1))).rejects.toThrow(/19 for 20/);
-    await expect(evaluateAllPairs(vectors, labels.map(() => 'one'))).rejects.toThrow(/pairs of two people/);
-    await expect(evaluateAllPairs(vectors, labels.map((_, i) => i))).rejects.toThrow(/pairs of one person/);
-    await expect(evaluateAllPairs({ data: new Float32Array(0), count: 0, dimensions: 3 }, [])).rejects.toMatchObject({ code: 'input' });
-    await expect(evaluateAllPairs(vectors, labels, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'aborted' });
-    await expect(evaluateAllPairs(vectors, labels, { rows: () => new Float64Array(400).fill(Number.NaN) })).rejects.toThrow(/between rows 0 and 1/);
+    await expect(
+      evaluateAllPairs(
+        vectors,
+        labels.map(() => 'one'),
+      ),
+    ).rejects.toThrow(/pairs of two people/);
+    await expect(
+      evaluateAllPairs(
+        vectors,
+        labels.map((_, i) => i),
+      ),
+    ).rejects.toThrow(/pairs of one person/);
+    await expect(evaluateAllPairs({ data: new Float32Array(0), count: 0, dimensions: 3 }, [])).rejects.toMatchObject({
+      code: 'input',
+    });
+    await expect(evaluateAllPairs(vectors, labels, { signal: AbortSignal.abort() })).rejects.toMatchObject({
+      code: 'aborted',
+    });
+    await expect(
+      evaluateAllPairs(vectors, labels, { rows: () => new Float64Array(400).fill(Number.NaN) }),
+    ).rejects.toThrow(/between rows 0 and 1/);
     await expect(evaluateAllPairs(vectors, labels, { rows: () => [] })).rejects.toMatchObject({ code: 'internal' });
     vectors.data[33] = Number.NaN;
     await expect(evaluateAllPairs(vectors, labels)).rejects.toMatchObject({ code: 'input', index: 2 });
@@ -448,19 +601,40 @@ describe('all pairs', () => {
 
 const shared = process.env.FACENET_SHARED ?? '../shared';
 const embeddings = join(shared, 'data/embeddings');
-if (!existsSync(embeddings)) console.warn(`SKIPPED: the OpenFace embeddings are absent: ${embeddings}. Set FACENET_SHARED to the folder that holds data/embeddings.`);
+if (!existsSync(embeddings))
+  console.warn(
+    `SKIPPED: the OpenFace embeddings are absent: ${embeddings}. Set FACENET_SHARED to the folder that holds data/embeddings.`,
+  );
 describe.skipIf(!existsSync(embeddings))('OpenFace embeddings of LFW images', () => {
-  const file = existsSync(embeddings) ? readFileSync(join(embeddings, 'openface-nn4.small2.v1-lfw.safetensors')) : Buffer.alloc(8);
+  const file = existsSync(embeddings)
+    ? readFileSync(join(embeddings, 'openface-nn4.small2.v1-lfw.safetensors'))
+    : Buffer.alloc(8);
   const start = 8 + Number(file.readBigUInt64LE(0));
 
   test('VAL at FAR and AUC are those of their README', async () => {
-    const header = JSON.parse(file.toString('utf8', 8, start)) as { embeddings: { shape: [number, number]; data_offsets: [number, number] } };
+    const header = JSON.parse(file.toString('utf8', 8, start)) as {
+      embeddings: { shape: [number, number]; data_offsets: [number, number] };
+    };
     const [count, dimensions] = header.embeddings.shape;
-    const data = new Float32Array(file.buffer.slice(file.byteOffset + start + header.embeddings.data_offsets[0], file.byteOffset + start + header.embeddings.data_offsets[1]));
-    const labels = readFileSync(join(embeddings, 'labels.csv'), 'utf8').trim().split('\n').slice(1).map((line) => line.split(',')[1]!);
+    const data = new Float32Array(
+      file.buffer.slice(
+        file.byteOffset + start + header.embeddings.data_offsets[0],
+        file.byteOffset + start + header.embeddings.data_offsets[1],
+      ),
+    );
+    const labels = readFileSync(join(embeddings, 'labels.csv'), 'utf8')
+      .trim()
+      .split('\n')
+      .slice(1)
+      .map((line) => line.split(',')[1]!);
     const pairs = everyPair({ data, count, dimensions }, labels);
     expect([pairs.same.length, pairs.different.length]).toEqual([4251, 352_339]);
-    const stated = [[0.1, 35_233, 1.170027857, 0.928017], [0.01, 3523, 0.740112511, 0.665961], [0.001, 352, 0.503380967, 0.348389], [0.0001, 35, 0.360612486, 0.150788]] as const;
+    const stated = [
+      [0.1, 35_233, 1.170027857, 0.928017],
+      [0.01, 3523, 0.740112511, 0.665961],
+      [0.001, 352, 0.503380967, 0.348389],
+      [0.0001, 35, 0.360612486, 0.150788],
+    ] as const;
     for (const [far, k, d, val] of stated) {
       // The README takes the k-th smallest distance itself for the threshold.
       const threshold = pairs.different[k - 1]!;
@@ -471,7 +645,10 @@ describe.skipIf(!existsSync(embeddings))('OpenFace embeddings of LFW images', ()
       expect(rates.thresholdFrom).toBeGreaterThanOrEqual(threshold);
     }
     expect(areaUnderRoc(pairs).toFixed(4)).toBe('0.9722');
-    const streamed = await evaluateAllPairs({ data, count, dimensions }, labels, { fars: stated.map(([far]) => far), intervals: false });
+    const streamed = await evaluateAllPairs({ data, count, dimensions }, labels, {
+      fars: stated.map(([far]) => far),
+      intervals: false,
+    });
     streamed.valAtFar.forEach((rates) => expect(rates).toMatchObject({ ...valAtFar(pairs, rates.targetFar) }));
     expect(streamed.areaUnderRoc).toBe(areaUnderRoc(pairs));
     expect(streamed.equalErrorRate).toBe(equalErrorRate(pairs));
@@ -482,7 +659,12 @@ describe('lists of pairs', () => {
   const random = new Philox(12);
   const list = Array.from({ length: 200 }, (_, i) => {
     const same = i % 2 === 0;
-    return { distance: (same ? 0.3 : 0.9) + random.uniform() * 0.8, same, group: i % 3 === 0 ? '__proto__' : 'adults', people: (same ? [`p${i % 20}`, `p${i % 20}`] : [`p${i % 20}`, `p${(i + 3) % 20}`]) as [string, string] };
+    return {
+      distance: (same ? 0.3 : 0.9) + random.uniform() * 0.8,
+      same,
+      group: i % 3 === 0 ? '__proto__' : 'adults',
+      people: (same ? [`p${i % 20}`, `p${i % 20}`] : [`p${i % 20}`, `p${(i + 3) % 20}`]) as [string, string],
+    };
   });
   const distances = (same: boolean) => list.filter((pair) => pair.same === same).map(({ distance }) => distance);
 
@@ -491,7 +673,12 @@ describe('lists of pairs', () => {
     const pairs = pairDistances(distances(true), distances(false));
     expect(report.auc).toBe(areaUnderRoc(pairs));
     expect(report.eer).toBe(equalErrorRate(pairs));
-    expect(report.valAtFar[0]).toMatchObject({ val: valAtFar(pairs, 0.1).val, threshold: valAtFar(pairs, 0.1).threshold, pairs: 200, targetFar: 0.1 });
+    expect(report.valAtFar[0]).toMatchObject({
+      val: valAtFar(pairs, 0.1).val,
+      threshold: valAtFar(pairs, 0.1).threshold,
+      pairs: 200,
+      targetFar: 0.1,
+    });
     expect(report.valAtFar[0]!.source).toMatch(/^a test; .*bootstrap/);
     const [low, high] = report.valAtFar[0]!.valInterval!;
     expect(low <= report.valAtFar[0]!.val && report.valAtFar[0]!.val <= high).toBe(true);
@@ -504,14 +691,19 @@ describe('lists of pairs', () => {
   });
 
   test('pairs without people have Clopper-Pearson intervals and no interval of VAL', () => {
-    const report = evaluatePairs(list.map(({ people: _, ...pair }) => pair), { fars: [0.1] });
+    const report = evaluatePairs(
+      list.map(({ people: _, ...pair }) => pair),
+      { fars: [0.1] },
+    );
     expect(report.valAtFar[0]!.valInterval).toBeNull();
     expect(report.valAtFar[0]!.farInterval).toEqual(clopperPearson(report.valAtFar[0]!.far * 100, 100));
   });
 
   test('EV-05: nothing readable shows the first path and the pattern', () => {
     const gone = list.map((pair) => ({ ...pair, distance: null, path: 'x/x_0001.png' }));
-    expect(() => evaluatePairs(gone, { pattern: 'name/name_0001.jpg' })).toThrow(/0 of 200; the first path tried was x\/x_0001.png, expected name\/name_0001.jpg/);
+    expect(() => evaluatePairs(gone, { pattern: 'name/name_0001.jpg' })).toThrow(
+      /0 of 200; the first path tried was x\/x_0001.png, expected name\/name_0001.jpg/,
+    );
     expect(() => evaluatePairs([])).toThrow(/0 of 0/);
   });
 
@@ -526,11 +718,24 @@ describe('lists of pairs', () => {
   });
 
   test('groups are counted at the common threshold', () => {
-    const reports = groupReports([
-      { distance: 0.2, same: true, group: 'a' }, { distance: 0.9, same: true, group: 'a' }, { distance: 0.4, same: false, group: 'a' }, { distance: 1, same: false, group: 'a' },
-      { distance: 0.1, same: true, group: 'b' },
-    ], 0.5, [0.5]);
-    expect(reports.get('a')).toMatchObject({ samePairs: 2, differentPairs: 2, val: 0.5, far: 0.5, points: [{ val: 1, far: 0.5 }] });
+    const reports = groupReports(
+      [
+        { distance: 0.2, same: true, group: 'a' },
+        { distance: 0.9, same: true, group: 'a' },
+        { distance: 0.4, same: false, group: 'a' },
+        { distance: 1, same: false, group: 'a' },
+        { distance: 0.1, same: true, group: 'b' },
+      ],
+      0.5,
+      [0.5],
+    );
+    expect(reports.get('a')).toMatchObject({
+      samePairs: 2,
+      differentPairs: 2,
+      val: 0.5,
+      far: 0.5,
+      points: [{ val: 1, far: 0.5 }],
+    });
     expect(reports.get('b')).toMatchObject({ val: 1, far: null, farInterval: null, points: [] });
   });
 });
@@ -552,7 +757,8 @@ describe('operating points', () => {
     expect(pointFor({ far: 0.2 }, points).targetFar).toBe(0.2);
     expect(pointFor({ far: 0.3 }, points).targetFar).toBe(0.2);
     expect(pointFor({ far: 0.5 }, points).targetFar).toBe(0.5);
-    for (const far of [0.05, 0.6, Number.NaN]) expect(() => pointFor({ far }, points)).toThrow(expect.objectContaining({ code: 'not-calibrated' }));
+    for (const far of [0.05, 0.6, Number.NaN])
+      expect(() => pointFor({ far }, points)).toThrow(expect.objectContaining({ code: 'not-calibrated' }));
     expect(() => pointFor({}, points)).toThrow(/0.001/);
     expect(() => pointFor({}, [])).toThrow(expect.objectContaining({ code: 'not-calibrated' }));
     expect(decide(0.75, pointFor({ far: 0.2 }, points)).same).toBe(true);
@@ -562,17 +768,37 @@ describe('operating points', () => {
 
   test('a threshold of the user has bounds, or says that nothing is known', () => {
     const points = [calibrate(pairs, { far: 0.2, source: 'EV-01' })];
-    expect(pointFor({ threshold: 0.5 }, points)).toMatchObject({ threshold: 0.5, far: 0.2, farInterval: [0, points[0]!.farInterval[1]] });
+    expect(pointFor({ threshold: 0.5 }, points)).toMatchObject({
+      threshold: 0.5,
+      far: 0.2,
+      farInterval: [0, points[0]!.farInterval[1]],
+    });
     expect(pointFor({ threshold: 0.75 }, points)).toBe(points[0]);
-    expect(pointFor({ threshold: 1.1 }, points)).toMatchObject({ far: 1, farInterval: [0, 1], source: expect.stringMatching(/^not calibrated/) });
+    expect(pointFor({ threshold: 1.1 }, points)).toMatchObject({
+      far: 1,
+      farInterval: [0, 1],
+      source: expect.stringMatching(/^not calibrated/),
+    });
     for (const threshold of [-0.1, 4.1, Number.NaN]) expect(() => pointFor({ threshold }, points)).toThrow(/0 to 4/);
   });
 
   test('points read back from metadata are checked', () => {
     const point = calibrate(pairs, { far: 0.01, source: 'x' });
     expect(checkedOperatingPoint(JSON.parse(JSON.stringify(point)))).toEqual(point);
-    const bad: Partial<Record<keyof OperatingPoint, unknown>>[] = [{ threshold: 'x' }, { threshold: 5 }, { far: 2 }, { farInterval: [0] }, { val: null }, { pairs: -1 }, { source: 3 }, { targetFar: 'a' }];
-    for (const change of bad) expect(() => checkedOperatingPoint({ ...point, ...change }), JSON.stringify(change)).toThrow(expect.objectContaining({ code: 'model' }));
+    const bad: Partial<Record<keyof OperatingPoint, unknown>>[] = [
+      { threshold: 'x' },
+      { threshold: 5 },
+      { far: 2 },
+      { farInterval: [0] },
+      { val: null },
+      { pairs: -1 },
+      { source: 3 },
+      { targetFar: 'a' },
+    ];
+    for (const change of bad)
+      expect(() => checkedOperatingPoint({ ...point, ...change }), JSON.stringify(change)).toThrow(
+        expect.objectContaining({ code: 'model' }),
+      );
     expect(() => checkedOperatingPoint(null)).toThrow(/operating point/);
   });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { FaceNetError } from '../src/errors.ts';
-import { type FingerprintedVectors, FaceGallery } from '../src/faces/gallery.ts';
+import { FaceGallery, type FingerprintedVectors } from '../src/faces/gallery.ts';
 import { Philox } from '../src/graph/philox.ts';
 import { type GalleryFile, isLocked, PBKDF2_ROUNDS, readGallery, writeGallery } from '../src/io/gallery-file.ts';
 import { readSafetensors, writeSafetensors } from '../src/io/safetensors.ts';
@@ -14,17 +14,28 @@ function vectors(count: number, dimensions: number, seed: number): Fingerprinted
   const data = new Float32Array(count * dimensions);
   for (let row = 0; row < count; row++) {
     const own = Array.from({ length: dimensions }, () => random.uniform() - 0.5);
-    own.forEach((value, i) => { data[row * dimensions + i] = value / Math.hypot(...own); });
+    own.forEach((value, i) => {
+      data[row * dimensions + i] = value / Math.hypot(...own);
+    });
   }
   return { data, count, dimensions, fingerprint };
 }
 
 const content: GalleryFile = {
-  fingerprint, dimensions: 3,
-  entries: [{ id: '1', label: 'Ada "quoted" \\ \n\ud83d\ude00', meta: { ['__proto__']: 'x', photo: 'a.jpg' } }, { id: '2', label: '__proto__' }],
+  fingerprint,
+  dimensions: 3,
+  entries: [
+    { id: '1', label: 'Ada "quoted" \\ \n\ud83d\ude00', meta: { ['__proto__']: 'x', photo: 'a.jpg' } },
+    { id: '2', label: '__proto__' },
+  ],
   vectors: vectors(2, 3, 1).data,
 };
-const small: GalleryFile = { fingerprint: 'm', dimensions: 2, entries: [{ id: '1', label: 'Ada' }], vectors: new Float32Array([0.6, 0.8]) };
+const small: GalleryFile = {
+  fingerprint: 'm',
+  dimensions: 2,
+  entries: [{ id: '1', label: 'Ada' }],
+  vectors: new Float32Array([0.6, 0.8]),
+};
 
 async function refusal(run: () => Promise<unknown>): Promise<FaceNetError> {
   try {
@@ -37,7 +48,9 @@ async function refusal(run: () => Promise<unknown>): Promise<FaceNetError> {
 }
 
 function holds(bytes: Uint8Array, part: Uint8Array | string): boolean {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).includes(typeof part === 'string' ? Buffer.from(part) : Buffer.from(part.buffer, part.byteOffset, part.byteLength));
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).includes(
+    typeof part === 'string' ? Buffer.from(part) : Buffer.from(part.buffer, part.byteOffset, part.byteLength),
+  );
 }
 
 describe('plain files', () => {
@@ -77,7 +90,8 @@ describe('plain files', () => {
 
   test('cut at every byte', async () => {
     const bytes = await writeGallery(small);
-    for (let length = 0; length < bytes.length; length++) expect((await refusal(() => readGallery(bytes.slice(0, length)))).code).toBe('store');
+    for (let length = 0; length < bytes.length; length++)
+      expect((await refusal(() => readGallery(bytes.slice(0, length)))).code).toBe('store');
     expect((await refusal(() => readGallery(Uint8Array.from([...bytes, 0])))).code).toBe('store');
   });
 
@@ -91,24 +105,70 @@ describe('plain files', () => {
       // With its own hash right, so that the rules behind it are reached.
       const hashes = [];
       const data = file.tensors.get('vectors')!.data as Float32Array;
-      for (const part of [new TextEncoder().encode(`facenet-gpu/gallery@1 ${file.metadata.get('dimensions')} ${file.metadata.get('fingerprint')}`), json, new Uint8Array(data.buffer, data.byteOffset, data.byteLength), new Uint8Array(0)]) {
+      for (const part of [
+        new TextEncoder().encode(
+          `facenet-gpu/gallery@1 ${file.metadata.get('dimensions')} ${file.metadata.get('fingerprint')}`,
+        ),
+        json,
+        new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+        new Uint8Array(0),
+      ]) {
         hashes.push(Buffer.from(await crypto.subtle.digest('SHA-256', Uint8Array.from(part))).toString('hex'));
       }
-      if (!file.metadata.has('keep')) file.metadata.set('sha256', Buffer.from(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(hashes.join(' ')))).toString('hex'));
+      if (!file.metadata.has('keep'))
+        file.metadata.set(
+          'sha256',
+          Buffer.from(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(hashes.join(' ')))).toString(
+            'hex',
+          ),
+        );
       return writeSafetensors(file.tensors, file.metadata);
     };
     // The hash as written here is the file's own.
     expect(await readGallery(await rewritten([{ id: '1', label: 'Ada' }]))).toEqual(small);
-    const bad: unknown[] = ['{', 'null', '{}', [], [{ id: '1' }], [{ label: 'x' }], [{ id: '', label: 'x' }], [{ id: 1, label: 'x' }], [null], [[]], [{ id: '1', label: 'x', more: 1 }],
-      [{ id: '1', label: 'x', meta: [] }], [{ id: '1', label: 'x', meta: { a: 1 } }], [{ id: '1', label: 'x', meta: null }], [{ id: '1', label: 'x' }, { id: '2', label: 'y' }], '[{"id":"1","label":"x","__proto__":{}}]'];
-    for (const entries of bad) expect((await refusal(async () => readGallery(await rewritten(entries)))).code, JSON.stringify(entries)).toBe('store');
+    const bad: unknown[] = [
+      '{',
+      'null',
+      '{}',
+      [],
+      [{ id: '1' }],
+      [{ label: 'x' }],
+      [{ id: '', label: 'x' }],
+      [{ id: 1, label: 'x' }],
+      [null],
+      [[]],
+      [{ id: '1', label: 'x', more: 1 }],
+      [{ id: '1', label: 'x', meta: [] }],
+      [{ id: '1', label: 'x', meta: { a: 1 } }],
+      [{ id: '1', label: 'x', meta: null }],
+      [
+        { id: '1', label: 'x' },
+        { id: '2', label: 'y' },
+      ],
+      '[{"id":"1","label":"x","__proto__":{}}]',
+    ];
+    for (const entries of bad)
+      expect((await refusal(async () => readGallery(await rewritten(entries)))).code, JSON.stringify(entries)).toBe(
+        'store',
+      );
     const changes: ((file: typeof good) => void)[] = [
-      ({ metadata }) => metadata.set('format', 'facenet-gpu/model@1'), ({ metadata }) => metadata.delete('format'), ({ metadata }) => metadata.set('fingerprint', ''),
-      ({ metadata }) => metadata.set('dimensions', '3'), ({ metadata }) => metadata.set('dimensions', 'x'), ({ tensors }) => tensors.set('more', { dtype: 'U8', shape: [0], data: new Uint8Array(0) }),
+      ({ metadata }) => metadata.set('format', 'facenet-gpu/model@1'),
+      ({ metadata }) => metadata.delete('format'),
+      ({ metadata }) => metadata.set('fingerprint', ''),
+      ({ metadata }) => metadata.set('dimensions', '3'),
+      ({ metadata }) => metadata.set('dimensions', 'x'),
+      ({ tensors }) => tensors.set('more', { dtype: 'U8', shape: [0], data: new Uint8Array(0) }),
       ({ metadata }) => metadata.set('sha256', 'x').set('keep', ''),
     ];
-    for (const change of changes) expect((await refusal(async () => readGallery(await rewritten([{ id: '1', label: 'Ada' }], change)))).code).toBe('store');
-    const newer = await refusal(async () => readGallery(await rewritten([{ id: '1', label: 'Ada' }], ({ metadata }) => metadata.set('format', 'facenet-gpu/gallery@2'))));
+    for (const change of changes)
+      expect((await refusal(async () => readGallery(await rewritten([{ id: '1', label: 'Ada' }], change)))).code).toBe(
+        'store',
+      );
+    const newer = await refusal(async () =>
+      readGallery(
+        await rewritten([{ id: '1', label: 'Ada' }], ({ metadata }) => metadata.set('format', 'facenet-gpu/gallery@2')),
+      ),
+    );
     expect(newer.message).toMatch(/gallery@2. Update/);
   });
 });
@@ -119,7 +179,16 @@ describe('locked files', () => {
       const bytes = await writeGallery(content, lock);
       expect(isLocked(bytes)).toBe(true);
       expect(await readGallery(bytes, lock)).toEqual(content);
-      for (const part of ['Ada', 'label', 'a.jpg', 'dlib', 'safetensors', 'F32', new Uint8Array(content.vectors.buffer, 0, 12)]) expect(holds(bytes, part)).toBe(false);
+      for (const part of [
+        'Ada',
+        'label',
+        'a.jpg',
+        'dlib',
+        'safetensors',
+        'F32',
+        new Uint8Array(content.vectors.buffer, 0, 12),
+      ])
+        expect(holds(bytes, part)).toBe(false);
     }
   });
 
@@ -129,9 +198,23 @@ describe('locked files', () => {
     expect(new TextDecoder().decode(clear.slice(0, 8))).toBe('FNGALLOC');
     expect(new DataView(clear.buffer).getUint32(12, true)).toBe(PBKDF2_ROUNDS);
     expect(PBKDF2_ROUNDS).toBeGreaterThanOrEqual(600_000);
-    const secret = await crypto.subtle.importKey('raw', new TextEncoder().encode('pass'), 'PBKDF2', false, ['deriveKey']);
-    const derived = await crypto.subtle.deriveKey({ name: 'PBKDF2', hash: 'SHA-256', salt: clear.slice(16, 32), iterations: PBKDF2_ROUNDS }, secret, { name: 'AES-GCM', length: 256 }, false, ['decrypt']);
-    const plain = new Uint8Array(await crypto.subtle.decrypt({ name: 'AES-GCM', iv: clear.slice(32, 44), additionalData: clear }, derived, bytes.slice(44)));
+    const secret = await crypto.subtle.importKey('raw', new TextEncoder().encode('pass'), 'PBKDF2', false, [
+      'deriveKey',
+    ]);
+    const derived = await crypto.subtle.deriveKey(
+      { name: 'PBKDF2', hash: 'SHA-256', salt: clear.slice(16, 32), iterations: PBKDF2_ROUNDS },
+      secret,
+      { name: 'AES-GCM', length: 256 },
+      false,
+      ['decrypt'],
+    );
+    const plain = new Uint8Array(
+      await crypto.subtle.decrypt(
+        { name: 'AES-GCM', iv: clear.slice(32, 44), additionalData: clear },
+        derived,
+        bytes.slice(44),
+      ),
+    );
     expect(plain).toEqual(await writeGallery(small));
   });
 
@@ -154,23 +237,49 @@ describe('locked files', () => {
     }
     // With a passphrase: every byte in clear, one behind them, one of the tag. Rounds are refused before they are spent.
     const sealed = await writeGallery(small, { passphrase: 'p' });
-    for (const at of [...Array.from({ length: 12 }, (_, i) => i), 12, 13, 14, 15, 16, 31, 32, 43, 44, sealed.length - 1]) {
+    for (const at of [
+      ...Array.from({ length: 12 }, (_, i) => i),
+      12,
+      13,
+      14,
+      15,
+      16,
+      31,
+      32,
+      43,
+      44,
+      sealed.length - 1,
+    ]) {
       const damaged = sealed.slice();
       damaged[at]! ^= 0x40;
       expect((await refusal(() => readGallery(damaged, { passphrase: 'p' }))).code, `byte ${at}`).toBe('store');
     }
-    for (let length = 0; length < bytes.length; length += 7) expect((await refusal(() => readGallery(bytes.slice(0, length), { key }))).code).toBe('store');
+    for (let length = 0; length < bytes.length; length += 7)
+      expect((await refusal(() => readGallery(bytes.slice(0, length), { key }))).code).toBe('store');
   });
 
   test('a wrong or missing passphrase or key is named as such', async () => {
     const byPassphrase = await writeGallery(small, { passphrase: 'right' });
-    expect((await refusal(() => readGallery(byPassphrase, { passphrase: 'Right' }))).message).toMatch(/wrong passphrase/);
+    expect((await refusal(() => readGallery(byPassphrase, { passphrase: 'Right' }))).message).toMatch(
+      /wrong passphrase/,
+    );
     expect((await refusal(() => readGallery(byPassphrase))).message).toMatch(/passphrase or key/);
     expect((await refusal(() => readGallery(byPassphrase, { key }))).message).toMatch(/with a passphrase, got a key/);
     const byKey = await writeGallery(small, { key });
-    expect((await refusal(() => readGallery(byKey, { key: key.map((byte) => byte ^ 1) }))).message).toMatch(/wrong key/);
-    expect((await refusal(() => readGallery(byKey, { passphrase: 'x' }))).message).toMatch(/with a key, got a passphrase/);
-    for (const lock of [{ passphrase: '' }, { passphrase: '\ud800' }, { key: new Uint8Array(16) }, { key, passphrase: 'x' }, { passphrase: 5 as never }, { key: 'x' as never }]) {
+    expect((await refusal(() => readGallery(byKey, { key: key.map((byte) => byte ^ 1) }))).message).toMatch(
+      /wrong key/,
+    );
+    expect((await refusal(() => readGallery(byKey, { passphrase: 'x' }))).message).toMatch(
+      /with a key, got a passphrase/,
+    );
+    for (const lock of [
+      { passphrase: '' },
+      { passphrase: '\ud800' },
+      { key: new Uint8Array(16) },
+      { key, passphrase: 'x' },
+      { passphrase: 5 as never },
+      { key: 'x' as never },
+    ]) {
       expect((await refusal(() => writeGallery(small, lock))).code).toBe('input');
       expect((await refusal(() => readGallery(byKey, lock))).code).toBe('input');
     }
@@ -191,29 +300,32 @@ describe('a gallery and its files', () => {
     return { gallery, people, given };
   };
 
-  test.each(['float32', 'int8'] as const)('PV-01 %s: after a removal no file holds the name or a template', async (templates) => {
-    const { gallery, people, given } = await build(templates);
-    const before = await gallery.save();
-    const kept: Uint8Array[] = [];
-    for await (const { vector } of gallery.entries(people[1])) kept.push(new Uint8Array(vector.buffer));
-    expect(await gallery.erase(people[1]!)).toBe(3);
-    const after = await gallery.save();
-    const { tensors } = readSafetensors(before);
-    const rows = tensors.get('vectors')!.data as Float32Array | Int8Array;
-    for (let row = 3; row < 6; row++) {
-      const template = rows.slice(row * 16, (row + 1) * 16);
-      const raw = new Uint8Array(template.buffer);
-      expect(holds(before, raw)).toBe(true);
-      expect(holds(after, raw)).toBe(false);
-      // Nor a part of one, nor the vector it was made of.
-      expect(holds(after, raw.slice(0, 8))).toBe(false);
-      expect(holds(after, new Uint8Array(given[1]!.data.buffer, (row - 3) * 64, 64))).toBe(false);
-      expect(holds(after, kept[row - 3]!)).toBe(false);
-    }
-    expect(holds(before, people[1]!)).toBe(true);
-    expect(holds(after, people[1]!)).toBe(false);
-    expect(holds(after, people[0]!)).toBe(true);
-  });
+  test.each(['float32', 'int8'] as const)(
+    'PV-01 %s: after a removal no file holds the name or a template',
+    async (templates) => {
+      const { gallery, people, given } = await build(templates);
+      const before = await gallery.save();
+      const kept: Uint8Array[] = [];
+      for await (const { vector } of gallery.entries(people[1])) kept.push(new Uint8Array(vector.buffer));
+      expect(await gallery.erase(people[1]!)).toBe(3);
+      const after = await gallery.save();
+      const { tensors } = readSafetensors(before);
+      const rows = tensors.get('vectors')!.data as Float32Array | Int8Array;
+      for (let row = 3; row < 6; row++) {
+        const template = rows.slice(row * 16, (row + 1) * 16);
+        const raw = new Uint8Array(template.buffer);
+        expect(holds(before, raw)).toBe(true);
+        expect(holds(after, raw)).toBe(false);
+        // Nor a part of one, nor the vector it was made of.
+        expect(holds(after, raw.slice(0, 8))).toBe(false);
+        expect(holds(after, new Uint8Array(given[1]!.data.buffer, (row - 3) * 64, 64))).toBe(false);
+        expect(holds(after, kept[row - 3]!)).toBe(false);
+      }
+      expect(holds(before, people[1]!)).toBe(true);
+      expect(holds(after, people[1]!)).toBe(false);
+      expect(holds(after, people[0]!)).toBe(true);
+    },
+  );
 
   test('exportPerson holds one person only, and opens as a gallery', async () => {
     const { gallery, people } = await build();
@@ -240,11 +352,30 @@ describe('a gallery and its files', () => {
     expect((await entries()).map(({ id }) => id).sort()).toEqual(before.map(({ id }) => id).sort());
     const now = await entries();
     expect((await refusal(() => gallery.load(bytes.slice(0, -1)))).code).toBe('store');
-    const zero: GalleryFile = { fingerprint, dimensions: 16, entries: [{ id: '1', label: 'x' }], vectors: new Float32Array(16) };
-    expect(await refusal(async () => gallery.load(await writeGallery(zero)))).toMatchObject({ code: 'store', index: 0 });
-    expect(await refusal(async () => gallery.load(await writeGallery({ ...zero, vectors: new Int8Array(16) })))).toMatchObject({ index: 0 });
-    expect(await refusal(async () => gallery.load(await writeGallery({ ...zero, fingerprint: 'nn4.small2/ff' })))).toMatchObject({ code: 'mismatch', message: expect.stringMatching(/dlib-resnet\/0123456789abcdef, got nn4.small2\/ff/) });
-    expect(await refusal(async () => gallery.load(await writeGallery({ ...zero, dimensions: 8, vectors: new Float32Array(8) })))).toMatchObject({ code: 'mismatch' });
+    const zero: GalleryFile = {
+      fingerprint,
+      dimensions: 16,
+      entries: [{ id: '1', label: 'x' }],
+      vectors: new Float32Array(16),
+    };
+    expect(await refusal(async () => gallery.load(await writeGallery(zero)))).toMatchObject({
+      code: 'store',
+      index: 0,
+    });
+    expect(
+      await refusal(async () => gallery.load(await writeGallery({ ...zero, vectors: new Int8Array(16) }))),
+    ).toMatchObject({ index: 0 });
+    expect(
+      await refusal(async () => gallery.load(await writeGallery({ ...zero, fingerprint: 'nn4.small2/ff' }))),
+    ).toMatchObject({
+      code: 'mismatch',
+      message: expect.stringMatching(/dlib-resnet\/0123456789abcdef, got nn4.small2\/ff/),
+    });
+    expect(
+      await refusal(async () =>
+        gallery.load(await writeGallery({ ...zero, dimensions: 8, vectors: new Float32Array(8) })),
+      ),
+    ).toMatchObject({ code: 'mismatch' });
     expect(await entries()).toEqual(now);
     const bare = await FaceGallery.open({ fingerprint, dimensions: 16 });
     expect((await refusal(() => bare.save())).message).toMatch(/codec/);

@@ -1,13 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { FaceNetError } from '../src/errors.ts';
-import { type FingerprintedVectors, FaceGallery, type GalleryOptions } from '../src/faces/gallery.ts';
+import { squaredDistance, type VectorSet } from '../src/faces/distance.ts';
 import { type Entry, templateFromJson } from '../src/faces/gallery/entry.ts';
 import { dequantise, int8Loss, int8Scales, quantise } from '../src/faces/gallery/int8.ts';
 import type { GalleryPolicy } from '../src/faces/gallery/policy.ts';
 import { hostSearch, nearestRows, type SearchedVectors, type VectorSearch } from '../src/faces/gallery/search.ts';
 import { type GalleryStore, MemoryStore } from '../src/faces/gallery/store.ts';
 import { TemplateTable } from '../src/faces/gallery/template-table.ts';
-import { squaredDistance, type VectorSet } from '../src/faces/distance.ts';
+import { FaceGallery, type FingerprintedVectors, type GalleryOptions } from '../src/faces/gallery.ts';
 import type { OperatingPoint } from '../src/faces/operating-point.ts';
 import { Philox } from '../src/graph/philox.ts';
 import { readGallery, writeGallery } from '../src/io/gallery-file.ts';
@@ -16,12 +16,25 @@ import labels from './cases/labels.json' with { type: 'json' };
 
 const fingerprint = 'dlib-resnet/0123456789abcdef';
 const codec = { write: writeGallery, read: readGallery };
-const point: OperatingPoint = { threshold: 0.5, far: 0.001, farInterval: [0, 0.01], val: 0.9, pairs: 100, source: 'test' };
+const point: OperatingPoint = {
+  threshold: 0.5,
+  far: 0.001,
+  farInterval: [0, 0.01],
+  val: 0.9,
+  pairs: 100,
+  source: 'test',
+};
 const caseOf = (id: string) => cases.cases.find((entry) => entry.id === id)! as never as Record<string, never>;
 
 function faces(rows: ArrayLike<number>[], changed: Partial<FingerprintedVectors> = {}): FingerprintedVectors {
   const dimensions = rows[0]!.length;
-  return { data: Float32Array.from(rows.flatMap((row) => Array.from(row))), count: rows.length, dimensions, fingerprint, ...changed };
+  return {
+    data: Float32Array.from(rows.flatMap((row) => Array.from(row))),
+    count: rows.length,
+    dimensions,
+    fingerprint,
+    ...changed,
+  };
 }
 
 function open(options: Partial<GalleryOptions> = {}): Promise<FaceGallery> {
@@ -64,7 +77,10 @@ function randomRows(count: number, dimensions: number, seed: number, steps = 0):
 
 describe('cases', () => {
   test('GA-01: an empty gallery knows nobody', async () => {
-    const { probe, expected } = caseOf('GA-01') as unknown as { probe: number[]; expected: { candidates: []; unknown: boolean } };
+    const { probe, expected } = caseOf('GA-01') as unknown as {
+      probe: number[];
+      expected: { candidates: []; unknown: boolean };
+    };
     for (const policy of ['nearest', 'knn', 'mean', 'median', 'mean-distance'] as const) {
       const gallery = await open({ policy });
       const [found] = await gallery.identify(faces([probe]), point);
@@ -75,12 +91,22 @@ describe('cases', () => {
   });
 
   test('GA-02: templates out of JSON', () => {
-    const { accept, asTemplate, reject } = caseOf('GA-02') as unknown as { accept: unknown[]; asTemplate: number[]; reject: unknown[] };
-    for (const value of [...accept, new Float32Array(asTemplate), JSON.parse(JSON.stringify(new Float32Array(asTemplate)))]) {
+    const { accept, asTemplate, reject } = caseOf('GA-02') as unknown as {
+      accept: unknown[];
+      asTemplate: number[];
+      reject: unknown[];
+    };
+    for (const value of [
+      ...accept,
+      new Float32Array(asTemplate),
+      JSON.parse(JSON.stringify(new Float32Array(asTemplate))),
+    ]) {
       expect(templateFromJson(value, 2)).toEqual(new Float32Array(asTemplate));
     }
     for (const value of [...reject, null, 'x', 7, undefined, { 0: 0.6, 2: 0.8 }]) {
-      expect(() => templateFromJson(value, 2), JSON.stringify(value)).toThrow(expect.objectContaining({ code: 'input' }));
+      expect(() => templateFromJson(value, 2), JSON.stringify(value)).toThrow(
+        expect.objectContaining({ code: 'input' }),
+      );
     }
     expect(() => templateFromJson([0.6], 2)).toThrow(/2 numbers, got 1/);
     expect(() => templateFromJson([0.6, null], 2)).toThrow(expect.objectContaining({ index: 1 }));
@@ -89,16 +115,30 @@ describe('cases', () => {
   });
 
   test('GA-07: added twice is one template; equal distances by insertion', async () => {
-    const given = caseOf('GA-07') as unknown as { adds: [string, number[]][]; templates: Record<string, number>; probe: number[]; order: string[]; D: number[]; absTolerance: number };
+    const given = caseOf('GA-07') as unknown as {
+      adds: [string, number[]][];
+      templates: Record<string, number>;
+      probe: number[];
+      order: string[];
+      D: number[];
+      absTolerance: number;
+    };
     for (const templates of ['float32', 'int8'] as const) {
       const gallery = await open({ templates });
       const ids = [];
       for (const [label, vector] of given.adds) ids.push(...(await gallery.enroll(label, faces([vector]))));
       expect(ids[2]).toBe(ids[0]);
-      for (const [label, count] of Object.entries(given.templates)) expect(await all(gallery, label)).toHaveLength(count);
-      const [{ matches }] = (await gallery.identify(faces([given.probe]), point)) as [Awaited<ReturnType<FaceGallery['identify']>>[0]];
+      for (const [label, count] of Object.entries(given.templates))
+        expect(await all(gallery, label)).toHaveLength(count);
+      const [{ matches }] = (await gallery.identify(faces([given.probe]), point)) as [
+        Awaited<ReturnType<FaceGallery['identify']>>[0],
+      ];
       expect(matches.map(({ label }) => label)).toEqual(given.order);
-      matches.forEach(({ distance }, i) => expect(Math.abs(distance - given.D[i]!)).toBeLessThanOrEqual(templates === 'int8' ? 2 * 0.18 * (0.5 / 127) * 1.42 : given.absTolerance)); // half a step in both numbers
+      matches.forEach(({ distance }, i) =>
+        expect(Math.abs(distance - given.D[i]!)).toBeLessThanOrEqual(
+          templates === 'int8' ? 2 * 0.18 * (0.5 / 127) * 1.42 : given.absTolerance,
+        ),
+      ); // half a step in both numbers
     }
     // Also within one call, and once for each person.
     const gallery = await open();
@@ -109,8 +149,16 @@ describe('cases', () => {
   });
 
   test('GA-09: every policy gives its own distances and order', async () => {
-    const given = caseOf('GA-09') as unknown as { gallery: Record<string, number[][]>; probe: number[]; absTolerance: number } & Record<string, { D: Record<string, number>; order: string[] }>;
-    const named: [GalleryPolicy, string][] = [['nearest', 'nearestTemplate'], ['mean-distance', 'meanDistance'], ['mean', 'normalisedMeanTemplate']];
+    const given = caseOf('GA-09') as unknown as {
+      gallery: Record<string, number[][]>;
+      probe: number[];
+      absTolerance: number;
+    } & Record<string, { D: Record<string, number>; order: string[] }>;
+    const named: [GalleryPolicy, string][] = [
+      ['nearest', 'nearestTemplate'],
+      ['mean-distance', 'meanDistance'],
+      ['mean', 'normalisedMeanTemplate'],
+    ];
     for (const [policy, name] of named) {
       const gallery = await open({ policy });
       for (const [label, rows] of Object.entries(given.gallery)) await gallery.enroll(label, faces(rows));
@@ -159,7 +207,13 @@ describe('policies', () => {
   test('a person whose templates cancel is represented by the first', async () => {
     for (const policy of ['mean', 'median'] as const) {
       const gallery = await open({ policy });
-      await gallery.enroll('A', faces([[1, 0], [-1, 0]]));
+      await gallery.enroll(
+        'A',
+        faces([
+          [1, 0],
+          [-1, 0],
+        ]),
+      );
       expect((await gallery.identify(faces([[1, 0]]), point))[0]!.matches[0]!.distance).toBe(0);
     }
   });
@@ -192,16 +246,29 @@ describe('search', () => {
     const d = vectors.dimensions;
     const distances = Array.from({ length: vectors.count }, (_, row) => {
       let sum = 0;
-      for (let i = 0; i < d; i++) sum += (query[i]! - vectors.data[row * d + i]! * ('scales' in vectors ? vectors.scales[row]! : 1)) ** 2;
+      for (let i = 0; i < d; i++)
+        sum += (query[i]! - vectors.data[row * d + i]! * ('scales' in vectors ? vectors.scales[row]! : 1)) ** 2;
       return sum > 4 && sum < 4.04 ? 4 : sum;
     });
-    const rows = distances.map((_, row) => row).sort((a, b) => distances[a]! - distances[b]! || a - b).slice(0, k);
+    const rows = distances
+      .map((_, row) => row)
+      .sort((a, b) => distances[a]! - distances[b]! || a - b)
+      .slice(0, k);
     return { rows: Uint32Array.from(rows), distances: Float64Array.from(rows, (row) => distances[row]!) };
   };
 
-  test.each([[1, 40], [7, 40], [10_007, 40], [10_007, 3]])('the k nearest of %d rows of %d numbers equal brute force, ties by row', (count, dimensions) => {
+  test.each([
+    [1, 40],
+    [7, 40],
+    [10_007, 40],
+    [10_007, 3],
+  ])('the k nearest of %d rows of %d numbers equal brute force, ties by row', (count, dimensions) => {
     for (const steps of [0, 3]) {
-      const vectors: VectorSet = { data: randomRows(count, dimensions, count + dimensions + steps, steps), count, dimensions };
+      const vectors: VectorSet = {
+        data: randomRows(count, dimensions, count + dimensions + steps, steps),
+        count,
+        dimensions,
+      };
       // Duplicates, and zero rows, which a gallery refuses but a search must survive.
       vectors.data.copyWithin(0, (count >> 1) * dimensions, ((count >> 1) + 1) * dimensions);
       if (count > 7) vectors.data.fill(0, 3 * dimensions, 5 * dimensions);
@@ -209,7 +276,8 @@ describe('search', () => {
       queries.set(vectors.data.subarray(0, dimensions));
       for (let i = 0; i < 3; i++) {
         const query = queries.subarray(i * dimensions, (i + 1) * dimensions);
-        for (const k of [1, 5, count, count + 9]) expect(nearestRows(query, vectors, k)).toEqual(brute(query, vectors, k));
+        for (const k of [1, 5, count, count + 9])
+          expect(nearestRows(query, vectors, k)).toEqual(brute(query, vectors, k));
         expect(nearestRows(query, vectors, 0).rows).toHaveLength(0);
       }
     }
@@ -227,7 +295,9 @@ describe('search', () => {
     const query = randomRows(1, 24, 4);
     expect(nearestRows(query, bytes, 20)).toEqual(brute(query, bytes, 20));
     const restored = nearestRows(query, { data: dequantise(bytes), count: 500, dimensions: 24 }, 20);
-    nearestRows(query, bytes, 20).distances.forEach((distance, i) => expect(distance).toBeCloseTo(restored.distances[i]!, 6));
+    nearestRows(query, bytes, 20).distances.forEach((distance, i) =>
+      expect(distance).toBeCloseTo(restored.distances[i]!, 6),
+    );
   });
 
   test('a device may search: it is told what changed, its distances are made exact', async () => {
@@ -246,13 +316,19 @@ describe('search', () => {
     const gallery = await open({ search: device });
     const ids = await gallery.enroll('A', faces([at(0), at(10), at(20)]));
     const [found] = await gallery.identify(faces([at(12)]), point);
-    expect(found!.matches).toEqual([{ label: 'A', distance: squaredDistance(new Float32Array(at(12)), new Float32Array(at(10))), accepted: true }]);
+    expect(found!.matches).toEqual([
+      { label: 'A', distance: squaredDistance(new Float32Array(at(12)), new Float32Array(at(10))), accepted: true },
+    ]);
     await gallery.identify(faces([at(12)]), point);
     await gallery.enroll('B', faces([at(30)]));
     await gallery.identify(faces([at(12)]), point);
     await gallery.remove({ id: ids[1]! });
     await gallery.identify(faces([at(12)]), point);
-    expect(calls).toEqual([[3, 0], [4, 3], [3, 1]]);
+    expect(calls).toEqual([
+      [3, 0],
+      [4, 3],
+      [3, 1],
+    ]);
   });
 });
 
@@ -267,7 +343,10 @@ describe('int8 templates', () => {
       expect(Math.max(...own.map(Math.abs))).toBe(127);
       // Worst case: half a step in each number.
       const largest = Math.max(...vectors.data.subarray(row * 128, (row + 1) * 128).map(Math.abs));
-      const distance = squaredDistance(vectors.data.subarray(row * 128, (row + 1) * 128), dequantise(bytes).subarray(row * 128, (row + 1) * 128));
+      const distance = squaredDistance(
+        vectors.data.subarray(row * 128, (row + 1) * 128),
+        dequantise(bytes).subarray(row * 128, (row + 1) * 128),
+      );
       expect(distance).toBeLessThan(4 * 128 * (largest / 254) ** 2);
     }
     expect(() => int8Scales(new Int8Array(4), 2, 2)).toThrow(expect.objectContaining({ index: 0 }));
@@ -279,12 +358,21 @@ describe('int8 templates', () => {
     const noise = new Philox(6);
     const data = new Float32Array(200 * 32);
     for (let row = 0; row < 200; row++) {
-      const own = Array.from({ length: 32 }, (_, i) => centres[(row % people) * 32 + i]! + 0.25 * (noise.uniform() - 0.5));
+      const own = Array.from(
+        { length: 32 },
+        (_, i) => centres[(row % people) * 32 + i]! + 0.25 * (noise.uniform() - 0.5),
+      );
       const length = Math.hypot(...own);
-      own.forEach((value, i) => { data[row * 32 + i] = value / length; });
+      own.forEach((value, i) => {
+        data[row * 32 + i] = value / length;
+      });
     }
     const vectors: VectorSet = { data, count: 200, dimensions: 32 };
-    const loss = await int8Loss(vectors, Array.from({ length: 200 }, (_, i) => i % people), [0.01]);
+    const loss = await int8Loss(
+      vectors,
+      Array.from({ length: 200 }, (_, i) => i % people),
+      [0.01],
+    );
     expect(loss.bytes).toEqual({ float32: 128, int8: 32 });
     expect(loss.meanDistance).toBeGreaterThan(0);
     expect(loss.meanDistance).toBeLessThan(2e-4);
@@ -305,7 +393,8 @@ describe('names', () => {
     for (const [i, name] of names.entries()) await gallery.enroll(name, faces([at(i * 5)]), { [name]: name });
     const check = async (own: FaceGallery, expected: readonly string[]) => {
       expect((await own.labels()).map(shown)).toEqual(expected.map(shown));
-      for (const entry of await all(own)) expect(shown(entry.label)).toEqual(shown(expected[Number((await own.labels()).indexOf(entry.label))]!));
+      for (const entry of await all(own))
+        expect(shown(entry.label)).toEqual(shown(expected[Number((await own.labels()).indexOf(entry.label))]!));
     };
     await check(gallery, names);
     for (const [i, name] of names.entries()) {
@@ -324,7 +413,10 @@ describe('names', () => {
       expect(await gallery.rename(name, `${name}!`)).toBe(1);
       expect(await all(gallery, name)).toHaveLength(0);
     }
-    await check(gallery, names.map((name) => `${name}!`));
+    await check(
+      gallery,
+      names.map((name) => `${name}!`),
+    );
     for (const name of names) expect(await gallery.remove({ label: `${name}!` })).toBe(1);
     expect([gallery.size, gallery.people]).toEqual([0, 0]);
   });
@@ -344,7 +436,17 @@ describe('names', () => {
   test('empty, blank, NUL, too long, half a surrogate pair: refused everywhere, nothing is changed', async () => {
     const gallery = await open();
     await gallery.enroll('A', faces([at(0)]));
-    for (const bad of [...labels.cases[0]!.mustReject!, '\t\n', '\u00a0', 'x'.repeat(4097), '\ud800', 'a\udc00b', 7, null, undefined]) {
+    for (const bad of [
+      ...labels.cases[0]!.mustReject!,
+      '\t\n',
+      '\u00a0',
+      'x'.repeat(4097),
+      '\ud800',
+      'a\udc00b',
+      7,
+      null,
+      undefined,
+    ]) {
       expect((await refusal(() => gallery.enroll(bad as string, faces([at(9)])))).code).toBe('input');
       expect((await refusal(() => gallery.rename('A', bad as string))).code).toBe('input');
     }
@@ -357,21 +459,38 @@ describe('enrol, rename, remove', () => {
   test('bad vectors and meta are refused and nothing is added', async () => {
     const gallery = await open();
     const bad: [Partial<FingerprintedVectors>, string][] = [
-      [{ data: new Float32Array([1, 0, 0, 0]) }, 'input'], [{ data: new Float32Array([1, 0, Number.NaN, 1]) }, 'input'], [{ data: new Float32Array([1, 0, Number.POSITIVE_INFINITY, 1]) }, 'input'],
-      [{ data: new Float32Array([1, 0, 3, 4]) }, 'input'], [{ data: new Float32Array(3) }, 'input'], [{ data: new Float32Array(0), count: 0 }, 'input'],
-      [{ fingerprint: 'nn4.small2/ff' }, 'mismatch'], [{ dimensions: 4, count: 1, data: new Float32Array([1, 0, 0, 0]) }, 'mismatch'],
+      [{ data: new Float32Array([1, 0, 0, 0]) }, 'input'],
+      [{ data: new Float32Array([1, 0, Number.NaN, 1]) }, 'input'],
+      [{ data: new Float32Array([1, 0, Number.POSITIVE_INFINITY, 1]) }, 'input'],
+      [{ data: new Float32Array([1, 0, 3, 4]) }, 'input'],
+      [{ data: new Float32Array(3) }, 'input'],
+      [{ data: new Float32Array(0), count: 0 }, 'input'],
+      [{ fingerprint: 'nn4.small2/ff' }, 'mismatch'],
+      [{ dimensions: 4, count: 1, data: new Float32Array([1, 0, 0, 0]) }, 'mismatch'],
     ];
     for (const [change, code] of bad) {
       const error = await refusal(() => gallery.enroll('A', faces([at(0), at(1)], change)));
       expect(error.code, JSON.stringify(change)).toBe(code);
     }
-    expect((await refusal(() => gallery.enroll('A', faces([at(0)], { fingerprint: 'other' })))).message).toMatch(/dlib-resnet\/0123456789abcdef, got other/);
-    for (const meta of [{ a: 1 }, null, 'x', []]) expect((await refusal(() => gallery.enroll('A', faces([at(0)]), meta as never))).code).toBe('input');
+    expect((await refusal(() => gallery.enroll('A', faces([at(0)], { fingerprint: 'other' })))).message).toMatch(
+      /dlib-resnet\/0123456789abcdef, got other/,
+    );
+    for (const meta of [{ a: 1 }, null, 'x', []])
+      expect((await refusal(() => gallery.enroll('A', faces([at(0)]), meta as never))).code).toBe('input');
     expect(gallery.size).toBe(0);
-    expect((await refusal(() => gallery.identify(faces([at(0)], { fingerprint: 'other' }), point))).code).toBe('mismatch');
+    expect((await refusal(() => gallery.identify(faces([at(0)], { fingerprint: 'other' }), point))).code).toBe(
+      'mismatch',
+    );
     expect((await refusal(() => gallery.identify(faces([at(0)]), point, { limit: 0 }))).code).toBe('input');
     expect((await refusal(() => gallery.remove({}))).code).toBe('input');
-    for (const options of [{ fingerprint: '' }, { dimensions: 0 }, { policy: 'best' as never }, { k: 0 }, { templates: 'int4' as never }]) expect((await refusal(() => open(options))).code).toBe('input');
+    for (const options of [
+      { fingerprint: '' },
+      { dimensions: 0 },
+      { policy: 'best' as never },
+      { k: 0 },
+      { templates: 'int4' as never },
+    ])
+      expect((await refusal(() => open(options))).code).toBe('input');
   });
 
   test('the caller may change arrays after the call, and what it was given', async () => {
@@ -395,7 +514,16 @@ describe('enrol, rename, remove', () => {
     await gallery.enroll('A', faces([at(0), at(10)]));
     await gallery.enroll('B', faces([at(10), at(20)]));
     expect(await gallery.rename('B', 'A')).toBe(2);
-    expect((await all(gallery)).map(({ label, vector }) => [label, Math.round((Math.atan2(vector[1]!, vector[0]!) * 180) / Math.PI)])).toEqual([['A', 0], ['A', 10], ['A', 20]]);
+    expect(
+      (await all(gallery)).map(({ label, vector }) => [
+        label,
+        Math.round((Math.atan2(vector[1]!, vector[0]!) * 180) / Math.PI),
+      ]),
+    ).toEqual([
+      ['A', 0],
+      ['A', 10],
+      ['A', 20],
+    ]);
     expect(gallery.people).toBe(1);
     expect(await gallery.rename('A', 'A')).toBe(3);
   });
@@ -434,14 +562,16 @@ describe('enrol, rename, remove', () => {
   });
 
   test('200 calls without waiting give what the same calls one by one give', async () => {
-    const script = (gallery: FaceGallery) => Array.from({ length: 200 }, (_, i) => {
-      const label = `p${i % 7}`;
-      if (i % 11 === 5) return () => gallery.remove({ label });
-      if (i % 13 === 6) return () => gallery.rename(label, `p${(i + 1) % 7}`);
-      if (i % 17 === 3) return () => gallery.identify(faces([at(i)]), point);
-      if (i % 19 === 4) return () => gallery.enroll(label, faces([[0, 0]])).catch((error: FaceNetError) => error.code);
-      return () => gallery.enroll(label, faces([at(i % 50)]));
-    });
+    const script = (gallery: FaceGallery) =>
+      Array.from({ length: 200 }, (_, i) => {
+        const label = `p${i % 7}`;
+        if (i % 11 === 5) return () => gallery.remove({ label });
+        if (i % 13 === 6) return () => gallery.rename(label, `p${(i + 1) % 7}`);
+        if (i % 17 === 3) return () => gallery.identify(faces([at(i)]), point);
+        if (i % 19 === 4)
+          return () => gallery.enroll(label, faces([[0, 0]])).catch((error: FaceNetError) => error.code);
+        return () => gallery.enroll(label, faces([at(i % 50)]));
+      });
     const counter = () => {
       let next = 0;
       return () => `id${next++}`;
@@ -462,7 +592,13 @@ describe('enrol, rename, remove', () => {
     await gallery.close();
     expect((await pending)[0]!.label).toBe('A');
     expect(gallery.size).toBe(0);
-    for (const call of [() => gallery.enroll('A', faces([at(0)])), () => gallery.identify(faces([at(0)]), point), () => gallery.save(), () => all(gallery), () => gallery.labels()]) {
+    for (const call of [
+      () => gallery.enroll('A', faces([at(0)])),
+      () => gallery.identify(faces([at(0)]), point),
+      () => gallery.save(),
+      () => all(gallery),
+      () => gallery.labels(),
+    ]) {
       expect((await refusal(call)).code).toBe('disposed');
     }
   });
@@ -496,76 +632,137 @@ class FailingStore implements GalleryStore {
     if (fails) throw new Error('disk on fire, afterwards');
   }
 
-  open(fingerprint: string, dimensions: number) { return this.#run(() => this.inner.open(fingerprint, dimensions)); }
+  open(fingerprint: string, dimensions: number) {
+    return this.#run(() => this.inner.open(fingerprint, dimensions));
+  }
   async *entries() {
     await this.#run(async () => {});
     yield* this.inner.entries();
   }
-  put(entries: readonly Entry[]) { return this.#run(() => this.inner.put(entries)); }
-  remove(ids: readonly string[]) { return this.#run(() => this.inner.remove(ids)); }
-  compact() { return this.#run(async () => {}); }
-  close() { return this.#run(() => this.inner.close()); }
+  put(entries: readonly Entry[]) {
+    return this.#run(() => this.inner.put(entries));
+  }
+  remove(ids: readonly string[]) {
+    return this.#run(() => this.inner.remove(ids));
+  }
+  compact() {
+    return this.#run(async () => {});
+  }
+  close() {
+    return this.#run(() => this.inner.close());
+  }
 }
 
 describe('stores', () => {
   /** What is done, with how the people and their templates change when it is acknowledged. */
   const script: [string, (gallery: FaceGallery) => Promise<unknown>, (state: Map<string, Set<number>>) => void][] = [
-    ['enrol A', (g) => g.enroll('A', faces([at(0), at(10)])), (s) => { s.set('A', new Set([0, 10])); }],
-    ['enrol B', (g) => g.enroll('B', faces([at(10), at(20)])), (s) => { s.set('B', new Set([10, 20])); }],
-    ['enrol C', (g) => g.enroll('C', faces([at(30)])), (s) => { s.set('C', new Set([30])); }],
-    ['rename B', (g) => g.rename('B', 'A'), (s) => { for (const t of s.get('B') ?? []) s.set('A', new Set([...(s.get('A') ?? []), t])); s.delete('B'); }],
-    ['erase C', (g) => g.erase('C'), (s) => { s.delete('C'); }],
-    ['enrol D', (g) => g.enroll('D', faces([at(40)])), (s) => { s.set('D', new Set([40])); }],
+    [
+      'enrol A',
+      (g) => g.enroll('A', faces([at(0), at(10)])),
+      (s) => {
+        s.set('A', new Set([0, 10]));
+      },
+    ],
+    [
+      'enrol B',
+      (g) => g.enroll('B', faces([at(10), at(20)])),
+      (s) => {
+        s.set('B', new Set([10, 20]));
+      },
+    ],
+    [
+      'enrol C',
+      (g) => g.enroll('C', faces([at(30)])),
+      (s) => {
+        s.set('C', new Set([30]));
+      },
+    ],
+    [
+      'rename B',
+      (g) => g.rename('B', 'A'),
+      (s) => {
+        for (const t of s.get('B') ?? []) s.set('A', new Set([...(s.get('A') ?? []), t]));
+        s.delete('B');
+      },
+    ],
+    [
+      'erase C',
+      (g) => g.erase('C'),
+      (s) => {
+        s.delete('C');
+      },
+    ],
+    [
+      'enrol D',
+      (g) => g.enroll('D', faces([at(40)])),
+      (s) => {
+        s.set('D', new Set([40]));
+      },
+    ],
   ];
   const stateOf = async (gallery: FaceGallery) => {
     const state = new Map<string, Set<number>>();
-    for (const { label, vector } of await all(gallery)) state.set(label, new Set([...(state.get(label) ?? []), Math.round((Math.atan2(vector[1]!, vector[0]!) * 180) / Math.PI)]));
+    for (const { label, vector } of await all(gallery))
+      state.set(
+        label,
+        new Set([...(state.get(label) ?? []), Math.round((Math.atan2(vector[1]!, vector[0]!) * 180) / Math.PI)]),
+      );
     return state;
   };
 
-  test.each([false, true])('failing at the k-th call for every k (after doing it: %s): typed, nothing acknowledged is lost', async (after) => {
-    const clean = new FailingStore(new MemoryStore());
-    const gallery = await open({ store: clean });
-    for (const [, run] of script) await run(gallery);
-    await gallery.close();
-    expect(clean.calls).toBeGreaterThan(8);
-    for (let k = 1; k <= clean.calls; k++) {
-      const inner = new MemoryStore();
-      const store = Object.assign(new FailingStore(inner), { failAt: k, after });
-      let opened: FaceGallery;
-      try {
-        opened = await open({ store });
-      } catch (error) {
-        expect(error).toMatchObject({ code: 'store', cause: expect.objectContaining({ message: expect.stringMatching(/fire/) }) });
-        continue;
-      }
-      const acknowledged = new Map<string, Set<number>>();
-      let failed: { name: string; before: Map<string, Set<number>>; done: Map<string, Set<number>> } | null = null;
-      for (const [name, run, apply] of script) {
-        const before = structuredClone(acknowledged);
+  test.each([false, true])(
+    'failing at the k-th call for every k (after doing it: %s): typed, nothing acknowledged is lost',
+    async (after) => {
+      const clean = new FailingStore(new MemoryStore());
+      const gallery = await open({ store: clean });
+      for (const [, run] of script) await run(gallery);
+      await gallery.close();
+      expect(clean.calls).toBeGreaterThan(8);
+      for (let k = 1; k <= clean.calls; k++) {
+        const inner = new MemoryStore();
+        const store = Object.assign(new FailingStore(inner), { failAt: k, after });
+        let opened: FaceGallery;
         try {
-          await run(opened);
-          apply(acknowledged);
+          opened = await open({ store });
         } catch (error) {
-          expect(error, name).toMatchObject({ code: 'store' });
-          apply(acknowledged);
-          failed = { name, before, done: structuredClone(acknowledged) };
-          // What holds now: each template of before or after, under a label of before or after, none lost that both have.
-          const now = await stateOf(opened);
-          for (const [label, templates] of before) {
-            for (const template of templates) if (failed.done.get(label)?.has(template)) expect(now.get(label)?.has(template), `${name}, call ${k}`).toBe(true);
-          }
-          for (const [label, templates] of now) for (const template of templates) expect(before.get(label)?.has(template) || failed.done.get(label)?.has(template)).toBe(true);
-          // Done again it is done.
-          await run(opened);
-          expect(await stateOf(opened)).toEqual(failed.done);
+          expect(error).toMatchObject({
+            code: 'store',
+            cause: expect.objectContaining({ message: expect.stringMatching(/fire/) }),
+          });
+          continue;
         }
+        const acknowledged = new Map<string, Set<number>>();
+        let failed: { name: string; before: Map<string, Set<number>>; done: Map<string, Set<number>> } | null = null;
+        for (const [name, run, apply] of script) {
+          const before = structuredClone(acknowledged);
+          try {
+            await run(opened);
+            apply(acknowledged);
+          } catch (error) {
+            expect(error, name).toMatchObject({ code: 'store' });
+            apply(acknowledged);
+            failed = { name, before, done: structuredClone(acknowledged) };
+            // What holds now: each template of before or after, under a label of before or after, none lost that both have.
+            const now = await stateOf(opened);
+            for (const [label, templates] of before) {
+              for (const template of templates)
+                if (failed.done.get(label)?.has(template))
+                  expect(now.get(label)?.has(template), `${name}, call ${k}`).toBe(true);
+            }
+            for (const [label, templates] of now)
+              for (const template of templates)
+                expect(before.get(label)?.has(template) || failed.done.get(label)?.has(template)).toBe(true);
+            // Done again it is done.
+            await run(opened);
+            expect(await stateOf(opened)).toEqual(failed.done);
+          }
+        }
+        if (failed) expect(await stateOf(opened)).toEqual(acknowledged);
+        await opened.close().catch((error: FaceNetError) => expect(error.code).toBe('store'));
+        expect(await stateOf(await open({ store: inner })), `call ${k}`).toEqual(acknowledged);
       }
-      if (failed) expect(await stateOf(opened)).toEqual(acknowledged);
-      await opened.close().catch((error: FaceNetError) => expect(error.code).toBe('store'));
-      expect(await stateOf(await open({ store: inner })), `call ${k}`).toEqual(acknowledged);
-    }
-  });
+    },
+  );
 
   test('a store of another model is refused at open, naming both', async () => {
     const store = new MemoryStore();
@@ -584,7 +781,13 @@ describe('stores', () => {
     await gallery.rename('A', 'C');
     await gallery.close();
     expect((await all(await open({ store }))).map(({ label }) => label)).toEqual(['C', 'B']);
-    for (const damage of [{ label: '' }, { vector: new Float32Array([1, 1]) }, { vector: new Float32Array(3) }, { vector: new Float32Array([Number.NaN, 0]) }, { meta: { a: 1 } as never }]) {
+    for (const damage of [
+      { label: '' },
+      { vector: new Float32Array([1, 1]) },
+      { vector: new Float32Array(3) },
+      { vector: new Float32Array([Number.NaN, 0]) },
+      { meta: { a: 1 } as never },
+    ]) {
       await store.put([{ id: id!, label: 'SENTINEL', vector: new Float32Array(at(0)), ...damage }]);
       const error = await refusal(() => open({ store }));
       expect(error.code).toBe('store');
@@ -598,24 +801,31 @@ describe('stores', () => {
     let searches = 0;
     const inner = new MemoryStore();
     const store: GalleryStore = {
-      open: (f, d) => inner.open(f, d), entries: () => inner.entries(), put: (entries) => inner.put(entries), remove: (ids) => inner.remove(ids), close: () => inner.close(),
+      open: (f, d) => inner.open(f, d),
+      entries: () => inner.entries(),
+      put: (entries) => inner.put(entries),
+      remove: (ids) => inner.remove(ids),
+      close: () => inner.close(),
       watch: (callback) => {
         changed = callback;
-        return () => { ended = true; };
+        return () => {
+          ended = true;
+        };
       },
       nearest: async (query, limit) => {
         searches++;
         const found: { id: string; label: string; distance: number }[] = [];
-        for await (const { id, label, vector } of inner.entries()) found.push({ id, label, distance: squaredDistance(query, vector) });
+        for await (const { id, label, vector } of inner.entries())
+          found.push({ id, label, distance: squaredDistance(query, vector) });
         return found.sort((a, b) => a.distance - b.distance).slice(0, limit);
       },
     };
     const gallery = await open({ store });
     await gallery.enroll('A', faces([at(0)]));
     await inner.put([{ id: 'x', label: 'B', vector: new Float32Array(at(90)) }]);
-    expect((await gallery.labels())).toEqual(['A']);
+    expect(await gallery.labels()).toEqual(['A']);
     changed();
-    expect((await gallery.labels())).toEqual(['A', 'B']);
+    expect(await gallery.labels()).toEqual(['A', 'B']);
     expect((await gallery.identify(faces([at(80)]), point))[0]!.label).toBe('B');
     expect(searches).toBe(1);
     await gallery.close();
@@ -627,16 +837,36 @@ test('no error text repeats a name, a note or a number of a template', async () 
   const secret = 'SENTINEL-Name';
   const texts: string[] = [];
   const note = (error: unknown) => {
-    for (let at: unknown = error; at instanceof Error; at = at.cause) texts.push(at.message, JSON.stringify(at), String(at.stack));
+    for (let at: unknown = error; at instanceof Error; at = at.cause)
+      texts.push(at.message, JSON.stringify(at), String(at.stack));
   };
   const gallery = await open();
   await gallery.enroll(secret, faces([[0.6, 0.8]]), { note: secret });
   const file = await gallery.save();
   const attempts: (() => Promise<unknown>)[] = [
-    () => gallery.enroll(`${secret}\0`, faces([at(0)])), () => gallery.enroll(`${secret}\ud800`, faces([at(0)])), () => gallery.enroll(secret.repeat(500), faces([at(0)])),
-    () => gallery.enroll(secret, faces([at(0)]), { [secret]: 5 as never }), () => gallery.verify(`${secret}2`, faces([at(0)]), point), () => gallery.exportPerson(`${secret}2`),
-    () => gallery.enroll(secret, faces([[0.6, 0.9]])), () => gallery.load(file.subarray(0, 200)), () => gallery.load(Uint8Array.from(file, (byte, i) => (i === file.length - 5 ? byte ^ 1 : byte))),
-    () => gallery.load(file, { passphrase: '' }), async () => open({ store: { ...new MemoryStore(), open: async () => {}, entries: async function* () { yield { id: '1', label: `${secret}\0`, vector: new Float32Array([0.6, 0.8]) }; }, put: async () => {}, remove: async () => {}, close: async () => {} } }),
+    () => gallery.enroll(`${secret}\0`, faces([at(0)])),
+    () => gallery.enroll(`${secret}\ud800`, faces([at(0)])),
+    () => gallery.enroll(secret.repeat(500), faces([at(0)])),
+    () => gallery.enroll(secret, faces([at(0)]), { [secret]: 5 as never }),
+    () => gallery.verify(`${secret}2`, faces([at(0)]), point),
+    () => gallery.exportPerson(`${secret}2`),
+    () => gallery.enroll(secret, faces([[0.6, 0.9]])),
+    () => gallery.load(file.subarray(0, 200)),
+    () => gallery.load(Uint8Array.from(file, (byte, i) => (i === file.length - 5 ? byte ^ 1 : byte))),
+    () => gallery.load(file, { passphrase: '' }),
+    async () =>
+      open({
+        store: {
+          ...new MemoryStore(),
+          open: async () => {},
+          entries: async function* () {
+            yield { id: '1', label: `${secret}\0`, vector: new Float32Array([0.6, 0.8]) };
+          },
+          put: async () => {},
+          remove: async () => {},
+          close: async () => {},
+        },
+      }),
   ];
   for (const attempt of attempts) note(await refusal(attempt));
   expect(texts.length).toBeGreaterThan(attempts.length * 2);

@@ -16,17 +16,34 @@ export const smallestEyeDistance = 1;
 /** Checks that `points` is a list of `counts` finite pairs and returns plain copies. Throws 'input'. */
 export function checkedPoints(points: unknown, counts: readonly number[], subject = 'landmarks'): Point[] {
   if (!Array.isArray(points)) {
-    throw new FaceNetError('input', `${subject}: must be a list of [x, y] pairs, got ${typeof points}. Give pixels of the image.`);
+    throw new FaceNetError(
+      'input',
+      `${subject}: must be a list of [x, y] pairs, got ${typeof points}. Give pixels of the image.`,
+    );
   }
   if (!counts.includes(points.length)) {
-    throw new FaceNetError('input', `${subject}: must be ${counts.join(' or ')} points, got ${points.length}. Convert other point orders with landmarksFrom().`);
+    throw new FaceNetError(
+      'input',
+      `${subject}: must be ${counts.join(' or ')} points, got ${points.length}. Convert other point orders with landmarksFrom().`,
+    );
   }
   return points.map((point: unknown, index) => {
     const pair = point as ArrayLike<unknown> | null;
     const x = pair?.[0];
     const y = pair?.[1];
-    if (typeof pair !== 'object' || pair?.length !== 2 || typeof x !== 'number' || typeof y !== 'number' || !Number.isFinite(x) || !Number.isFinite(y)) {
-      throw new FaceNetError('input', `${subject}: point ${index} must be two finite numbers, got [${String(x)}, ${String(y)}]. Give [x, y] in pixels.`, { index });
+    if (
+      typeof pair !== 'object' ||
+      pair?.length !== 2 ||
+      typeof x !== 'number' ||
+      typeof y !== 'number' ||
+      !Number.isFinite(x) ||
+      !Number.isFinite(y)
+    ) {
+      throw new FaceNetError(
+        'input',
+        `${subject}: point ${index} must be two finite numbers, got [${String(x)}, ${String(y)}]. Give [x, y] in pixels.`,
+        { index },
+      );
     }
     return [x, y] as const;
   });
@@ -40,8 +57,12 @@ export function applyMap(map: AffineMap, [x, y]: Point): Point {
 export function composeMaps(outer: AffineMap, inner: AffineMap): AffineMap {
   const [a, b, tx, c, d, ty] = outer;
   return [
-    a * inner[0] + b * inner[3], a * inner[1] + b * inner[4], a * inner[2] + b * inner[5] + tx,
-    c * inner[0] + d * inner[3], c * inner[1] + d * inner[4], c * inner[2] + d * inner[5] + ty,
+    a * inner[0] + b * inner[3],
+    a * inner[1] + b * inner[4],
+    a * inner[2] + b * inner[5] + tx,
+    c * inner[0] + d * inner[3],
+    c * inner[1] + d * inner[4],
+    c * inner[2] + d * inner[5] + ty,
   ];
 }
 
@@ -51,7 +72,10 @@ export function invertMap(map: AffineMap): AffineMap {
   const determinant = a * d - b * c;
   const scale = Math.max(Math.abs(a * d), Math.abs(b * c));
   if (!(Math.abs(determinant) > 1e-12 * scale) || !Number.isFinite(1 / determinant)) {
-    throw new FaceNetError('input', `affine map: must be invertible, got determinant ${determinant}. The points it was made from lie on one line or in one place.`);
+    throw new FaceNetError(
+      'input',
+      `affine map: must be invertible, got determinant ${determinant}. The points it was made from lie on one line or in one place.`,
+    );
   }
   const [ia, ib, ic, id] = [d / determinant, -b / determinant, -c / determinant, a / determinant];
   return [ia, ib, -(ia * tx + ib * ty), ic, id, -(ic * tx + id * ty)];
@@ -84,7 +108,10 @@ export function mapError(map: AffineMap, source: readonly Point[], target: reado
 export function similarityFromPoints(source: readonly Point[], target: readonly Point[]): AffineMap {
   const n = source.length;
   if (n < 2 || target.length !== n) {
-    throw new FaceNetError('input', `similarity: needs two or more points and as many targets, got ${n} and ${target.length}. Give matching lists.`);
+    throw new FaceNetError(
+      'input',
+      `similarity: needs two or more points and as many targets, got ${n} and ${target.length}. Give matching lists.`,
+    );
   }
   const [sx, sy] = centre(source);
   const [ux, uy] = centre(target);
@@ -102,7 +129,10 @@ export function similarityFromPoints(source: readonly Point[], target: readonly 
   }
   // Two points one pixel apart have a spread of 1/2.
   if (!(spread >= 0.5 * smallestEyeDistance ** 2) || !Number.isFinite(spread)) {
-    throw new FaceNetError('input', `landmarks: points must lie at least ${smallestEyeDistance} pixel apart, got a spread of ${Math.sqrt(spread).toPrecision(3)} pixels. Give pixels of the image, not fractions of its size.`);
+    throw new FaceNetError(
+      'input',
+      `landmarks: points must lie at least ${smallestEyeDistance} pixel apart, got a spread of ${Math.sqrt(spread).toPrecision(3)} pixels. Give pixels of the image, not fractions of its size.`,
+    );
   }
   const a = real / spread;
   const c = imaginary / spread;
@@ -118,13 +148,25 @@ export function similarityFromEyes(eyes: readonly [Point, Point], target: readon
  * The affine map (six unknowns) that meets three points exactly, as OpenFace aligns. Throws 'input' when the
  * three source points lie on one line (sine of the angle below 1e-3) or in one place.
  */
-export function affineFromPoints(source: readonly [Point, Point, Point], target: readonly [Point, Point, Point]): AffineMap {
+export function affineFromPoints(
+  source: readonly [Point, Point, Point],
+  target: readonly [Point, Point, Point],
+): AffineMap {
   const [[x0, y0], [x1, y1], [x2, y2]] = source;
   const [ax, ay, bx, by] = [x1 - x0, y1 - y0, x2 - x0, y2 - y0];
   const determinant = ax * by - ay * bx;
   const lengths = Math.hypot(ax, ay) * Math.hypot(bx, by);
-  if (!(Math.hypot(ax, ay) >= smallestEyeDistance && Math.hypot(bx, by) >= smallestEyeDistance && Math.abs(determinant) > 1e-3 * lengths)) {
-    throw new FaceNetError('input', `landmarks: three points must not lie on one line, got [${source.map(String).join('], [')}]. Give two outer eye corners and the nose base in pixels.`);
+  if (
+    !(
+      Math.hypot(ax, ay) >= smallestEyeDistance &&
+      Math.hypot(bx, by) >= smallestEyeDistance &&
+      Math.abs(determinant) > 1e-3 * lengths
+    )
+  ) {
+    throw new FaceNetError(
+      'input',
+      `landmarks: three points must not lie on one line, got [${source.map(String).join('], [')}]. Give two outer eye corners and the nose base in pixels.`,
+    );
   }
   const [[u0, v0], [u1, v1], [u2, v2]] = target;
   const a = ((u1 - u0) * by - (u2 - u0) * ay) / determinant;

@@ -17,19 +17,48 @@ export interface AlignmentTemplate {
 
 export type AlignmentTemplateName = 'arcface' | 'dlib' | 'openface';
 
-interface BaseTemplate { readonly size: number; readonly points: readonly Point[]; readonly fivePoints?: readonly Point[] }
+interface BaseTemplate {
+  readonly size: number;
+  readonly points: readonly Point[];
+  readonly fivePoints?: readonly Point[];
+}
 
 const bases: Readonly<Record<AlignmentTemplateName, BaseTemplate>> = {
   // InsightFace's five points for 112 x 112 (ArcFace, CosFace, SphereFace crops).
-  arcface: { size: 112, points: [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]] },
+  arcface: {
+    size: 112,
+    points: [
+      [38.2946, 51.6963],
+      [73.5318, 51.5014],
+      [56.0252, 71.7366],
+      [41.5493, 92.3655],
+      [70.7299, 92.2041],
+    ],
+  },
   // Eye centres of dlib's face chips with padding 0.25 (its mean 5-point face), at 150 x 150.
-  dlib: { size: 150, points: [[47.7, 47.1], [100.3, 47.1]] },
+  dlib: {
+    size: 150,
+    points: [
+      [47.7, 47.1],
+      [100.3, 47.1],
+    ],
+  },
   // OpenFace's OUTER_EYES_AND_NOSE: the mean 68-point face scaled to fill the 96 x 96 image exactly; the five points
   // are the same mean face reduced (eye means, 30, 48, 54).
   openface: {
     size: 96,
-    points: [[18.639, 16.25], [75.73, 15.184], [47.515, 49.386]],
-    fivePoints: [[26.628, 16.059], [67.79, 15.264], [47.241, 40.522], [29.483, 61.618], [66.76, 60.878]],
+    points: [
+      [18.639, 16.25],
+      [75.73, 15.184],
+      [47.515, 49.386],
+    ],
+    fivePoints: [
+      [26.628, 16.059],
+      [67.79, 15.264],
+      [47.241, 40.522],
+      [29.483, 61.618],
+      [66.76, 60.878],
+    ],
   },
 };
 
@@ -39,13 +68,26 @@ const bases: Readonly<Record<AlignmentTemplateName, BaseTemplate>> = {
  */
 export function alignmentTemplate(name: AlignmentTemplateName, size?: number): AlignmentTemplate {
   if (!Object.hasOwn(bases, name)) {
-    throw new FaceNetError('input', `alignment template: must be ${Object.keys(bases).join(', ')}, got ${String(name)}. Name one of these or give your own points.`);
+    throw new FaceNetError(
+      'input',
+      `alignment template: must be ${Object.keys(bases).join(', ')}, got ${String(name)}. Name one of these or give your own points.`,
+    );
   }
   const base = bases[name];
   const side = size ?? base.size;
   if (!Number.isInteger(side) || side < 8 || side > 4096) {
-    throw new FaceNetError('input', `alignment template ${name}: size must be a whole number of pixels from 8 to 4096, got ${side}. Give the network's input size.`);
+    throw new FaceNetError(
+      'input',
+      `alignment template ${name}: size must be a whole number of pixels from 8 to 4096, got ${side}. Give the network's input size.`,
+    );
   }
-  const scaled = (points: readonly Point[]): Point[] => points.map(([x, y]) => [x * (side / base.size), y * (side / base.size)]);
-  return { name, width: side, height: side, points: scaled(base.points), ...(base.fivePoints && { fivePoints: scaled(base.fivePoints) }) };
+  const scaled = (points: readonly Point[]): Point[] =>
+    points.map(([x, y]) => [x * (side / base.size), y * (side / base.size)]);
+  return {
+    name,
+    width: side,
+    height: side,
+    points: scaled(base.points),
+    ...(base.fivePoints && { fivePoints: scaled(base.fivePoints) }),
+  };
 }

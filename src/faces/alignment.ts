@@ -1,5 +1,14 @@
 import { FaceNetError } from '../errors.ts';
-import { affineFromPoints, type AffineMap, applyMap, invertMap, mapError, mirroredInverse, type Point, similarityFromPoints } from './affine-map.ts';
+import {
+  type AffineMap,
+  affineFromPoints,
+  applyMap,
+  invertMap,
+  mapError,
+  mirroredInverse,
+  type Point,
+  similarityFromPoints,
+} from './affine-map.ts';
 import type { AlignmentTemplate } from './alignment-templates.ts';
 import { type LandmarkOrder, type Landmarks, landmarksFrom } from './landmarks.ts';
 
@@ -37,9 +46,10 @@ export function alignFace(points: unknown, template: AlignmentTemplate, options:
   const landmarks = landmarksFrom(points, options.order, options.image);
   const [source, target] = matched(landmarks, template);
   if (options.image) checkInside(source, options.image);
-  const map = target.length === 3
-    ? affineFromPoints(source as [Point, Point, Point], target as [Point, Point, Point])
-    : similarityFromPoints(source, target);
+  const map =
+    target.length === 3
+      ? affineFromPoints(source as [Point, Point, Point], target as [Point, Point, Point])
+      : similarityFromPoints(source, target);
   const inverse = invertMap(map);
   return {
     map: options.mirror ? mirroredMap(map, template.width) : map,
@@ -54,9 +64,16 @@ export function alignFace(points: unknown, template: AlignmentTemplate, options:
  * The centre crop used when no landmarks are known: the largest box of the template's proportions, or `fraction` of
  * it, about the middle of the image. Honest only for images that are face crops already.
  */
-export function centreCrop(image: { width: number; height: number }, template: { width: number; height: number }, fraction = 1): Alignment {
+export function centreCrop(
+  image: { width: number; height: number },
+  template: { width: number; height: number },
+  fraction = 1,
+): Alignment {
   if (!(image.width >= 1) || !(image.height >= 1) || !(fraction > 0 && fraction <= 1)) {
-    throw new FaceNetError('input', `centre crop: needs an image and a fraction in (0, 1], got ${image.width} x ${image.height} and ${fraction}. Give a decoded image.`);
+    throw new FaceNetError(
+      'input',
+      `centre crop: needs an image and a fraction in (0, 1], got ${image.width} x ${image.height} and ${fraction}. Give a decoded image.`,
+    );
   }
   const scale = Math.min(image.width / template.width, image.height / template.height) * fraction;
   const width = template.width * scale;
@@ -65,7 +82,13 @@ export function centreCrop(image: { width: number; height: number }, template: {
 }
 
 /** Scales a box to the output size without rotation. Its edges are counted as boxes are: the first pixel covers 0 .. 1. */
-export function boxAlignment(x: number, y: number, width: number, height: number, output: { width: number; height: number }): Alignment {
+export function boxAlignment(
+  x: number,
+  y: number,
+  width: number,
+  height: number,
+  output: { width: number; height: number },
+): Alignment {
   const sx = width / output.width;
   const sy = height / output.height;
   // Edges lie half a pixel before the centres, on both sides.
@@ -75,7 +98,12 @@ export function boxAlignment(x: number, y: number, width: number, height: number
 
 /** The corners of the crop in the source image, clockwise from top left (corner pixel centres). */
 export function cropCorners({ inverse, width, height }: Alignment): Point[] {
-  const corners: Point[] = [[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]];
+  const corners: Point[] = [
+    [0, 0],
+    [width - 1, 0],
+    [width - 1, height - 1],
+    [0, height - 1],
+  ];
   return corners.map((corner) => applyMap(inverse, corner));
 }
 
@@ -89,13 +117,22 @@ function matched(landmarks: Landmarks, template: AlignmentTemplate): [readonly P
   if (points.length === 3) {
     if (landmarks.outerEyesAndNose) return [landmarks.outerEyesAndNose, points];
     if (landmarks.five && fivePoints) return [landmarks.five, fivePoints];
-    throw new FaceNetError('input', `landmarks: template ${name} needs outer eye corners and nose base (68 points, or dlib's 5)${fivePoints ? ' or five points' : ''}, got eyes only. Give more points.`);
+    throw new FaceNetError(
+      'input',
+      `landmarks: template ${name} needs outer eye corners and nose base (68 points, or dlib's 5)${fivePoints ? ' or five points' : ''}, got eyes only. Give more points.`,
+    );
   }
   if (points.length === 5) {
     if (landmarks.five) return [landmarks.five, points];
-    throw new FaceNetError('input', `landmarks: template ${name} needs five points (eyes, nose tip, mouth corners), got eyes only. Give five or 68 points.`);
+    throw new FaceNetError(
+      'input',
+      `landmarks: template ${name} needs five points (eyes, nose tip, mouth corners), got eyes only. Give five or 68 points.`,
+    );
   }
-  throw new FaceNetError('input', `alignment template ${name}: must have 2, 3 or 5 points, got ${points.length}. Use alignmentTemplate() or give one of these.`);
+  throw new FaceNetError(
+    'input',
+    `alignment template ${name}: must have 2, 3 or 5 points, got ${points.length}. Use alignmentTemplate() or give one of these.`,
+  );
 }
 
 function checkInside(points: readonly Point[], { width, height }: { width: number; height: number }): void {
@@ -103,12 +140,19 @@ function checkInside(points: readonly Point[], { width, height }: { width: numbe
   let sy = 0;
   points.forEach(([x, y], index) => {
     if (x < -0.25 * width || x > 1.25 * width || y < -0.25 * height || y > 1.25 * height) {
-      throw new FaceNetError('input', `landmarks: must lie in the image of ${width} x ${height} pixels, got (${x}, ${y}) at point ${index}. Were they found in an image of another size?`, { index });
+      throw new FaceNetError(
+        'input',
+        `landmarks: must lie in the image of ${width} x ${height} pixels, got (${x}, ${y}) at point ${index}. Were they found in an image of another size?`,
+        { index },
+      );
     }
     sx += x / points.length;
     sy += y / points.length;
   });
   if (sx < -0.5 || sx > width - 0.5 || sy < -0.5 || sy > height - 0.5) {
-    throw new FaceNetError('input', `landmarks: the face must lie in the image of ${width} x ${height} pixels, got its middle at (${sx}, ${sy}). Were they found in an image of another size?`);
+    throw new FaceNetError(
+      'input',
+      `landmarks: the face must lie in the image of ${width} x ${height} pixels, got its middle at (${sx}, ${sy}). Were they found in an image of another size?`,
+    );
   }
 }

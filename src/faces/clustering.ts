@@ -7,7 +7,13 @@ import { type ConstraintOptions, Units } from './clustering/constraints.ts';
 import { dbscan } from './clustering/dbscan.ts';
 import { type LinkageName, MatrixLinkage } from './clustering/matrix-linkage.ts';
 import { badDistance, type NeighbourGraph, neighbourGraph, type WalkOptions } from './clustering/neighbour-graph.ts';
-import { nearlyJoined, nearlySplit, uncertainBand, uncertainLinks, type UncertainPair } from './clustering/questions.ts';
+import {
+  nearlyJoined,
+  nearlySplit,
+  type UncertainPair,
+  uncertainBand,
+  uncertainLinks,
+} from './clustering/questions.ts';
 import { mergeByNearestPairs } from './clustering/single-linkage.ts';
 import { checkUnitVectors, type DistanceRows, hostRows, largestMatrixBytes, type VectorSet } from './distance.ts';
 
@@ -62,7 +68,8 @@ export async function clusterVectors(vectors: VectorSet, options: ClusterOptions
     let least = Number.POSITIVE_INFINITY;
     for (const face of faces) {
       let cost = 0;
-      for (let k = face * dimensions, m = 0; m < dimensions; k++, m++) cost += data[k]! * (data[k]! * faces.length - 2 * sum[m]!);
+      for (let k = face * dimensions, m = 0; m < dimensions; k++, m++)
+        cost += data[k]! * (data[k]! * faces.length - 2 * sum[m]!);
       if (cost < least - 1e-12 * faces.length) [best, least] = [face, cost];
     }
     return best;
@@ -75,13 +82,18 @@ export async function clusterVectors(vectors: VectorSet, options: ClusterOptions
  * The same for a matrix of squared distances (n x n, symmetric, zeros on the diagonal; at most 64 MiB). Throws 'input' naming the pair for
  * a distance that is not finite, negative or not symmetric.
  */
-export async function clusterDistances(matrix: ArrayLike<number>, count: number, options: ClusterOptions): Promise<Clustering> {
+export async function clusterDistances(
+  matrix: ArrayLike<number>,
+  count: number,
+  options: ClusterOptions,
+): Promise<Clustering> {
   checkMatrix(matrix, count);
   const medoid = (faces: readonly number[]): number => {
     const sums = faces.map((face) => faces.reduce((sum, other) => sum + matrix[face * count + other]!, 0));
     return faces[sums.reduce((best, sum, i) => (sum < sums[best]! ? i : best), 0)]!;
   };
-  const rows: DistanceRows = (first, last) => Array.prototype.slice.call(matrix, first * count, last * count) as number[];
+  const rows: DistanceRows = (first, last) =>
+    Array.prototype.slice.call(matrix, first * count, last * count) as number[];
   return cluster(count, options, medoid, rows, (units) => new MatrixLinkage(matrix, count, units, 'average'));
 }
 
@@ -93,8 +105,22 @@ export async function linkageTree(matrix: ArrayLike<number>, count: number, link
   return merges.sort((x, y) => x.height - y.height);
 }
 
-async function cluster(count: number, options: ClusterOptions, best: (faces: readonly number[]) => number, rows: DistanceRows, average: (units: Units, graph: NeighbourGraph | null) => AverageLinkage | MatrixLinkage): Promise<Clustering> {
-  const { threshold, method = 'agglomerative', linkage = 'average', minSize = 1, minPoints = 3, seed = 1, uncertainLimit = 100 } = options;
+async function cluster(
+  count: number,
+  options: ClusterOptions,
+  best: (faces: readonly number[]) => number,
+  rows: DistanceRows,
+  average: (units: Units, graph: NeighbourGraph | null) => AverageLinkage | MatrixLinkage,
+): Promise<Clustering> {
+  const {
+    threshold,
+    method = 'agglomerative',
+    linkage = 'average',
+    minSize = 1,
+    minPoints = 3,
+    seed = 1,
+    uncertainLimit = 100,
+  } = options;
   checkOptions({ threshold, method, linkage, minSize, minPoints, uncertainLimit });
   const units = new Units(count, options);
   const limit = threshold * (1 + uncertainBand);
@@ -107,23 +133,46 @@ async function cluster(count: number, options: ClusterOptions, best: (faces: rea
   } else {
     const near = await neighbourGraph(count, rows, limit, largestGraph, options);
     if (!near) {
-      throw new FaceNetError('memory', `clustering: at most ${largestGraph} pairs of faces may lie within ${limit}, got more. Lower the threshold, or use average linkage, which can do without pairs.`);
+      throw new FaceNetError(
+        'memory',
+        `clustering: at most ${largestGraph} pairs of faces may lie within ${limit}, got more. Lower the threshold, or use average linkage, which can do without pairs.`,
+      );
     }
     if (method === 'chinese-whispers') chineseWhispers(near, units, threshold, seed);
     else if (method === 'dbscan') inside = dbscan(near, units, threshold, minPoints);
-    else if (linkage === 'complete') found = await mergeByChains(units, new CompleteLinkage(near, units), threshold, options);
+    else if (linkage === 'complete')
+      found = await mergeByChains(units, new CompleteLinkage(near, units), threshold, options);
     else found.merges = mergeByNearestPairs(near, units, threshold);
-    if (method !== 'agglomerative' || linkage === 'single') links = uncertainLinks(near, units, threshold, method !== 'agglomerative');
+    if (method !== 'agglomerative' || linkage === 'single')
+      links = uncertainLinks(near, units, threshold, method !== 'agglomerative');
   }
   const result = numbered(count, units, options, minSize, best, inside);
   const standsFor = (root: number): number => best(result.members.get(root)!);
-  const uncertain = [...nearlySplit(found.merges, units, threshold, best, uncertainLimit), ...nearlyJoined(found.misses, units, threshold, standsFor, uncertainLimit), ...links];
-  uncertain.sort((x, y) => Math.abs(x.distance - threshold) - Math.abs(y.distance - threshold) || x.a - y.a || x.b - y.b);
-  return { groups: result.groups, count: result.count, representatives: result.representatives, uncertain: uncertain.slice(0, uncertainLimit) };
+  const uncertain = [
+    ...nearlySplit(found.merges, units, threshold, best, uncertainLimit),
+    ...nearlyJoined(found.misses, units, threshold, standsFor, uncertainLimit),
+    ...links,
+  ];
+  uncertain.sort(
+    (x, y) => Math.abs(x.distance - threshold) - Math.abs(y.distance - threshold) || x.a - y.a || x.b - y.b,
+  );
+  return {
+    groups: result.groups,
+    count: result.count,
+    representatives: result.representatives,
+    uncertain: uncertain.slice(0, uncertainLimit),
+  };
 }
 
 /** Gives the final units their group numbers. */
-function numbered(count: number, units: Units, options: ClusterOptions, minSize: number, best: (faces: readonly number[]) => number, inside: readonly boolean[] | null) {
+function numbered(
+  count: number,
+  units: Units,
+  options: ClusterOptions,
+  minSize: number,
+  best: (faces: readonly number[]) => number,
+  inside: readonly boolean[] | null,
+) {
   const members = new Map<number, number[]>();
   const unitSizes = new Uint32Array(units.count);
   for (let face = 0; face < count; face++) {
@@ -137,7 +186,8 @@ function numbered(count: number, units: Units, options: ClusterOptions, minSize:
   const groups = new Int32Array(count).fill(-1);
   const representatives: number[] = [];
   let next = 0;
-  for (let face = 0; face < (options.previous?.length ?? 0); face++) next = Math.max(next, options.previous![face]! + 1);
+  for (let face = 0; face < (options.previous?.length ?? 0); face++)
+    next = Math.max(next, options.previous![face]! + 1);
   let groupCount = 0;
   // Roots come in the order of their first face.
   for (const [root, faces] of members) {
@@ -154,35 +204,70 @@ function numbered(count: number, units: Units, options: ClusterOptions, minSize:
   return { groups, count: groupCount, representatives, members };
 }
 
-function checkOptions(options: { threshold: number; method: string; linkage: string; minSize: number; minPoints: number; uncertainLimit: number }): void {
+function checkOptions(options: {
+  threshold: number;
+  method: string;
+  linkage: string;
+  minSize: number;
+  minPoints: number;
+  uncertainLimit: number;
+}): void {
   const { threshold, method, linkage, minSize, minPoints, uncertainLimit } = options;
   if (!(threshold >= 0 && Number.isFinite(threshold))) {
-    throw new FaceNetError('input', `clustering: threshold must be a squared distance of 0 or more, got ${threshold}. Take it from an operating point.`);
+    throw new FaceNetError(
+      'input',
+      `clustering: threshold must be a squared distance of 0 or more, got ${threshold}. Take it from an operating point.`,
+    );
   }
   if (!['agglomerative', 'chinese-whispers', 'dbscan'].includes(method)) {
-    throw new FaceNetError('input', `clustering: method must be agglomerative, chinese-whispers or dbscan, got ${method}. Choose one of these.`);
+    throw new FaceNetError(
+      'input',
+      `clustering: method must be agglomerative, chinese-whispers or dbscan, got ${method}. Choose one of these.`,
+    );
   }
   if (!['average', 'complete', 'single'].includes(linkage)) {
-    throw new FaceNetError('input', `clustering: linkage must be average, complete or single, got ${linkage}. Choose one of these.`);
+    throw new FaceNetError(
+      'input',
+      `clustering: linkage must be average, complete or single, got ${linkage}. Choose one of these.`,
+    );
   }
-  for (const [name, value, least] of [['minSize', minSize, 1], ['minPoints', minPoints, 1], ['uncertainLimit', uncertainLimit, 0]] as const) {
-    if (!Number.isInteger(value) || value < least) throw new FaceNetError('input', `clustering: ${name} must be a whole number from ${least}, got ${value}. Leave it out for the default.`);
+  for (const [name, value, least] of [
+    ['minSize', minSize, 1],
+    ['minPoints', minPoints, 1],
+    ['uncertainLimit', uncertainLimit, 0],
+  ] as const) {
+    if (!Number.isInteger(value) || value < least)
+      throw new FaceNetError(
+        'input',
+        `clustering: ${name} must be a whole number from ${least}, got ${value}. Leave it out for the default.`,
+      );
   }
 }
 
 function checkMatrix(matrix: ArrayLike<number>, count: number): void {
   if (!Number.isInteger(count) || count < 0 || matrix.length !== count * count) {
-    throw new FaceNetError('input', `distance matrix: must be n x n, got ${matrix.length} values for ${count} faces. Pass distanceMatrix() of the faces.`);
+    throw new FaceNetError(
+      'input',
+      `distance matrix: must be n x n, got ${matrix.length} values for ${count} faces. Pass distanceMatrix() of the faces.`,
+    );
   }
   if (matrix.length * 8 > largestMatrixBytes) {
-    throw new FaceNetError('memory', `distance matrix: must stay within ${largestMatrixBytes} bytes, got ${matrix.length * 8}. Cluster the embeddings themselves.`);
+    throw new FaceNetError(
+      'memory',
+      `distance matrix: must stay within ${largestMatrixBytes} bytes, got ${matrix.length * 8}. Cluster the embeddings themselves.`,
+    );
   }
   for (let i = 0; i < count; i++) {
     for (let j = 0; j < count; j++) {
       const distance = matrix[i * count + j]!;
-      if (!(distance >= 0 && Number.isFinite(distance)) || (i === j && distance !== 0)) throw badDistance(distance, i, j);
+      if (!(distance >= 0 && Number.isFinite(distance)) || (i === j && distance !== 0))
+        throw badDistance(distance, i, j);
       if (distance !== matrix[j * count + i]!) {
-        throw new FaceNetError('input', `distance matrix: must be symmetric, got ${distance} and ${matrix[j * count + i]} between faces ${i} and ${j}. Pass distanceMatrix() of the faces.`, { index: i });
+        throw new FaceNetError(
+          'input',
+          `distance matrix: must be symmetric, got ${distance} and ${matrix[j * count + i]} between faces ${i} and ${j}. Pass distanceMatrix() of the faces.`,
+          { index: i },
+        );
       }
     }
   }

@@ -23,7 +23,10 @@ export const largestMatrixBytes = 64 * 2 ** 20;
  */
 export function squaredDistance(a: NumberList, b: NumberList): number {
   if (a.length !== b.length || a.length === 0) {
-    throw new FaceNetError('mismatch', `distance: both vectors must have the same length above 0, got ${a.length} and ${b.length}. Embed both with one model.`);
+    throw new FaceNetError(
+      'mismatch',
+      `distance: both vectors must have the same length above 0, got ${a.length} and ${b.length}. Embed both with one model.`,
+    );
   }
   let sum = 0;
   for (let i = 0; i < a.length; i++) {
@@ -32,7 +35,11 @@ export function squaredDistance(a: NumberList, b: NumberList): number {
   }
   if (!Number.isFinite(sum)) {
     const index = a.findIndex((_: number, i: number) => !Number.isFinite(a[i]! - b[i]!));
-    throw new FaceNetError('input', `distance: vectors must hold finite numbers, got ${a[index]} and ${b[index]} at index ${index}. Leave this face out.`, { index });
+    throw new FaceNetError(
+      'input',
+      `distance: vectors must hold finite numbers, got ${a[index]} and ${b[index]} at index ${index}. Leave this face out.`,
+      { index },
+    );
   }
   return cut(sum);
 }
@@ -48,14 +55,27 @@ function cut(squared: number): number {
  */
 export function checkUnitVectors(vectors: VectorSet, subject = 'embeddings'): void {
   const { data, count, dimensions } = vectors;
-  if (!Number.isInteger(count) || count < 0 || !Number.isInteger(dimensions) || dimensions < 1 || data.length !== count * dimensions) {
-    throw new FaceNetError('input', `${subject}: data must hold count x dimensions numbers, got ${data.length} for ${count} x ${dimensions}. Pass the object that embed() gave.`);
+  if (
+    !Number.isInteger(count) ||
+    count < 0 ||
+    !Number.isInteger(dimensions) ||
+    dimensions < 1 ||
+    data.length !== count * dimensions
+  ) {
+    throw new FaceNetError(
+      'input',
+      `${subject}: data must hold count x dimensions numbers, got ${data.length} for ${count} x ${dimensions}. Pass the object that embed() gave.`,
+    );
   }
   for (let row = 0; row < count; row++) {
     let length = 0;
     for (let i = row * dimensions; i < (row + 1) * dimensions; i++) length += data[i]! * data[i]!;
     if (!(Math.abs(length - 1) <= lengthTolerance)) {
-      throw new FaceNetError('input', `${subject}: rows must be unit vectors of finite numbers, got squared length ${length} at row ${row}. Normalise the vectors, or leave this one out.`, { index: row });
+      throw new FaceNetError(
+        'input',
+        `${subject}: rows must be unit vectors of finite numbers, got squared length ${length} at row ${row}. Normalise the vectors, or leave this one out.`,
+        { index: row },
+      );
     }
   }
 }
@@ -69,7 +89,14 @@ export function vectorAt({ data, dimensions }: VectorSet, index: number): Float3
  * Squared distances of row `row` of `a` to rows from .. to - 1 of `b`, into `out[0 .. to - from - 1]`. The bits are those of
  * squaredDistance(). Not checked: call checkUnitVectors() once first.
  */
-export function distancesToRow(a: VectorSet, row: number, b: VectorSet, from: number, to: number, out: Float32Array | Float64Array): void {
+export function distancesToRow(
+  a: VectorSet,
+  row: number,
+  b: VectorSet,
+  from: number,
+  to: number,
+  out: Float32Array | Float64Array,
+): void {
   const d = a.dimensions;
   const x = a.data;
   const y = b.data;
@@ -124,7 +151,8 @@ export function hostRows(vectors: VectorSet): DistanceRows {
   let block = new Float64Array(0);
   return (first, last) => {
     if (block.length < (last - first) * count) block = new Float64Array((last - first) * count);
-    for (let i = first; i < last; i++) distancesToRow(vectors, i, vectors, i, count, block.subarray((i - first) * count + i, (i - first + 1) * count));
+    for (let i = first; i < last; i++)
+      distancesToRow(vectors, i, vectors, i, count, block.subarray((i - first) * count + i, (i - first + 1) * count));
     return block;
   };
 }
@@ -139,10 +167,14 @@ export function distanceMatrix(a: VectorSet, b: VectorSet = a): Float64Array {
   checkDimensions(a, b);
   const bytes = a.count * b.count * 8;
   if (bytes > largestMatrixBytes) {
-    throw new FaceNetError('memory', `distance matrix: must stay within ${largestMatrixBytes} bytes, got ${bytes} for ${a.count} x ${b.count}. Use search, clustering or evaluateAllPairs(), which need no matrix.`);
+    throw new FaceNetError(
+      'memory',
+      `distance matrix: must stay within ${largestMatrixBytes} bytes, got ${bytes} for ${a.count} x ${b.count}. Use search, clustering or evaluateAllPairs(), which need no matrix.`,
+    );
   }
   const matrix = new Float64Array(a.count * b.count);
-  for (let i = 0; i < a.count; i++) distancesToRow(a, i, b, 0, b.count, matrix.subarray(i * b.count, (i + 1) * b.count));
+  for (let i = 0; i < a.count; i++)
+    distancesToRow(a, i, b, 0, b.count, matrix.subarray(i * b.count, (i + 1) * b.count));
   return matrix;
 }
 
@@ -155,7 +187,10 @@ export function setDistance(a: VectorSet, b: VectorSet): number {
   checkUnitVectors(b);
   checkDimensions(a, b);
   if (a.count === 0 || b.count === 0) {
-    throw new FaceNetError('input', `set distance: both sets must hold a face, got ${a.count} and ${b.count}. Leave empty sets out.`);
+    throw new FaceNetError(
+      'input',
+      `set distance: both sets must hold a face, got ${a.count} and ${b.count}. Leave empty sets out.`,
+    );
   }
   const row = new Float64Array(b.count);
   let sum = 0;
@@ -168,6 +203,9 @@ export function setDistance(a: VectorSet, b: VectorSet): number {
 
 function checkDimensions(a: VectorSet, b: VectorSet): void {
   if (a.dimensions !== b.dimensions) {
-    throw new FaceNetError('mismatch', `distance: both sets must have the same dimensions, got ${a.dimensions} and ${b.dimensions}. Embed both with one model.`);
+    throw new FaceNetError(
+      'mismatch',
+      `distance: both sets must have the same dimensions, got ${a.dimensions} and ${b.dimensions}. Embed both with one model.`,
+    );
   }
 }

@@ -2,19 +2,39 @@ import { FaceNetError } from '../errors.ts';
 import { checkUnitVectors, type VectorSet } from './distance.ts';
 import { checkedMeta, checkLabel, type Entry } from './gallery/entry.ts';
 import { int8Scales } from './gallery/int8.ts';
-import { distanceToPerson, exactDistances, type GalleryPolicy, nearestPeople, peopleByMeanDistance, personVectors, type Ranked, votedPeople } from './gallery/policy.ts';
+import {
+  distanceToPerson,
+  exactDistances,
+  type GalleryPolicy,
+  nearestPeople,
+  peopleByMeanDistance,
+  personVectors,
+  type Ranked,
+  votedPeople,
+} from './gallery/policy.ts';
 import { hostSearch, type VectorSearch } from './gallery/search.ts';
 import { type GalleryStore, MemoryStore } from './gallery/store.ts';
 import { type TemplateKind, TemplateTable } from './gallery/template-table.ts';
 import { decide, type OperatingPoint, type Verification } from './operating-point.ts';
 
 /** Vectors of one model. `fingerprint` names model and preprocessing. */
-export interface FingerprintedVectors extends VectorSet { readonly data: Float32Array; readonly fingerprint: string }
+export interface FingerprintedVectors extends VectorSet {
+  readonly data: Float32Array;
+  readonly fingerprint: string;
+}
 
-export interface Match { readonly label: string; readonly distance: number; readonly accepted: boolean }
+export interface Match {
+  readonly label: string;
+  readonly distance: number;
+  readonly accepted: boolean;
+}
 
 /** Who somebody is; `label` is null when nobody of the gallery is near enough. */
-export interface Identification { readonly label: string | null; readonly matches: Match[]; readonly point: OperatingPoint }
+export interface Identification {
+  readonly label: string | null;
+  readonly matches: Match[];
+  readonly point: OperatingPoint;
+}
 
 /** What a gallery file holds. */
 export interface GalleryContent {
@@ -26,7 +46,10 @@ export interface GalleryContent {
 }
 
 /** How a file is locked: a passphrase, or a key of 32 bytes. */
-export interface Lock { readonly passphrase?: string; readonly key?: Uint8Array }
+export interface Lock {
+  readonly passphrase?: string;
+  readonly key?: Uint8Array;
+}
 
 /** Turns a gallery into bytes and back; src/io/gallery-file.ts is one. */
 export interface GalleryCodec {
@@ -80,11 +103,15 @@ export class FaceGallery {
 
   private constructor(options: GalleryOptions) {
     const { fingerprint, dimensions, policy = 'nearest', k = 5, templates = 'float32' } = options;
-    if (typeof fingerprint !== 'string' || fingerprint === '') throw refusal('fingerprint', 'must be a text', String(fingerprint), 'Pass that of the model');
-    if (!Number.isInteger(dimensions) || dimensions < 1) throw refusal('dimensions', 'must be a whole number from 1', dimensions, 'Pass that of the model');
-    if (!['nearest', 'knn', 'mean', 'median', 'mean-distance'].includes(policy)) throw refusal('policy', 'must be nearest, knn, mean, median or mean-distance', policy, 'Choose one of these');
+    if (typeof fingerprint !== 'string' || fingerprint === '')
+      throw refusal('fingerprint', 'must be a text', String(fingerprint), 'Pass that of the model');
+    if (!Number.isInteger(dimensions) || dimensions < 1)
+      throw refusal('dimensions', 'must be a whole number from 1', dimensions, 'Pass that of the model');
+    if (!['nearest', 'knn', 'mean', 'median', 'mean-distance'].includes(policy))
+      throw refusal('policy', 'must be nearest, knn, mean, median or mean-distance', policy, 'Choose one of these');
     if (!Number.isInteger(k) || k < 1) throw refusal('k', 'must be a whole number from 1', k, '5 is usual');
-    if (templates !== 'float32' && templates !== 'int8') throw refusal('templates', 'must be float32 or int8', templates, 'Choose one of these');
+    if (templates !== 'float32' && templates !== 'int8')
+      throw refusal('templates', 'must be float32 or int8', templates, 'Choose one of these');
     this.fingerprint = fingerprint;
     this.dimensions = dimensions;
     this.policy = policy;
@@ -101,7 +128,9 @@ export class FaceGallery {
   static async open(options: GalleryOptions): Promise<FaceGallery> {
     const gallery = new FaceGallery(options);
     await gallery.#ask('open', () => gallery.#store.open(gallery.fingerprint, gallery.dimensions));
-    gallery.#unwatch = gallery.#store.watch?.(() => { gallery.#stale = true; });
+    gallery.#unwatch = gallery.#store.watch?.(() => {
+      gallery.#stale = true;
+    });
     await gallery.#reload();
     return gallery;
   }
@@ -118,7 +147,8 @@ export class FaceGallery {
   /** All entries, or those of one person, in order of insertion: copies, of the moment of the first read. */
   async *entries(label?: string): AsyncIterable<Entry> {
     const entries = await this.#inOrder(async () => {
-      const rows = label === undefined ? Array.from({ length: this.#table.size }, (_, row) => row) : this.#table.rowsOf(label);
+      const rows =
+        label === undefined ? Array.from({ length: this.#table.size }, (_, row) => row) : this.#table.rowsOf(label);
       return rows.map((row) => this.#table.entry(row));
     });
     yield* entries;
@@ -145,7 +175,10 @@ export class FaceGallery {
       for (let row = 0; row < faces.count; row++) {
         const vector = this.#table.kept(vectors.subarray(row * this.dimensions, (row + 1) * this.dimensions));
         const known = this.#table.find(label, vector);
-        const twin = known === undefined ? added.find((entry) => entry.vector.every((value, i) => value === vector[i])) : undefined;
+        const twin =
+          known === undefined
+            ? added.find((entry) => entry.vector.every((value, i) => value === vector[i]))
+            : undefined;
         const id = known !== undefined ? this.#table.id(known) : (twin?.id ?? this.#freshId(added));
         ids.push(id);
         if (known === undefined && !twin) added.push({ id, label, vector, ...(copied && { meta: copied }) });
@@ -160,7 +193,8 @@ export class FaceGallery {
 
   /** Removes an entry by its id or a person by the label; both must fit when both are given. Gives how many templates went. */
   async remove(match: { id?: string; label?: string }): Promise<number> {
-    if (match.id === undefined && match.label === undefined) throw refusal('remove', 'needs an id or a label', 'neither', 'Say whom to remove');
+    if (match.id === undefined && match.label === undefined)
+      throw refusal('remove', 'needs an id or a label', 'neither', 'Say whom to remove');
     return this.#inOrder(async () => {
       const rows = this.#rowsMatching(match);
       if (rows.length === 0) return 0;
@@ -203,16 +237,23 @@ export class FaceGallery {
    * The `limit` nearest people (5 by default) for each query, and whether they lie within the point's threshold. Exact; equal distances
    * in order of insertion. An empty gallery knows nobody.
    */
-  async identify(queries: FingerprintedVectors, point: OperatingPoint, options: { limit?: number } = {}): Promise<Identification[]> {
+  async identify(
+    queries: FingerprintedVectors,
+    point: OperatingPoint,
+    options: { limit?: number } = {},
+  ): Promise<Identification[]> {
     const { limit = 5 } = options;
     this.#checkVectors(queries);
-    if (!Number.isInteger(limit) || limit < 1) throw refusal('limit', 'must be a whole number from 1', limit, '5 is usual');
+    if (!Number.isInteger(limit) || limit < 1)
+      throw refusal('limit', 'must be a whole number from 1', limit, '5 is usual');
     const data = queries.data.slice();
     return this.#inOrder(async () => {
       const results: Identification[] = [];
       for (let i = 0; i < queries.count; i++) {
         const ranked = await this.#rank(data.subarray(i * this.dimensions, (i + 1) * this.dimensions), limit);
-        const matches = ranked.map(({ label, distance }): Match => ({ label, distance, accepted: distance <= point.threshold }));
+        const matches = ranked.map(
+          ({ label, distance }): Match => ({ label, distance, accepted: distance <= point.threshold }),
+        );
         results.push({ label: matches.find(({ accepted }) => accepted)?.label ?? null, matches, point });
       }
       return results;
@@ -225,7 +266,8 @@ export class FaceGallery {
     if (query.count !== 1) throw refusal('verify', 'needs one face', query.count, 'Verify faces one by one');
     const vector = query.data.slice();
     return this.#inOrder(async () => {
-      if (this.#table.rowsOf(label).length === 0) throw refusal('verify', 'needs a person of the gallery', 'a label that nobody bears', 'Enrol the person first');
+      if (this.#table.rowsOf(label).length === 0)
+        throw refusal('verify', 'needs a person of the gallery', 'a label that nobody bears', 'Enrol the person first');
       return decide(distanceToPerson(vector, this.#table, label, this.policy), point);
     });
   }
@@ -241,7 +283,8 @@ export class FaceGallery {
     const codec = this.#needCodec();
     return this.#inOrder(async () => {
       const rows = this.#table.rowsOf(label);
-      if (rows.length === 0) throw refusal('export', 'needs a person of the gallery', 'a label that nobody bears', 'Check the label');
+      if (rows.length === 0)
+        throw refusal('export', 'needs a person of the gallery', 'a label that nobody bears', 'Check the label');
       return codec.write(this.#content(rows), lock);
     });
   }
@@ -255,7 +298,9 @@ export class FaceGallery {
     return this.#inOrder(async () => {
       const entries = this.#entriesOf(await codec.read(bytes, lock));
       const kept = new Set(entries.map(({ id }) => id));
-      const gone = Array.from({ length: this.#table.size }, (_, row) => this.#table.id(row)).filter((id) => !kept.has(id));
+      const gone = Array.from({ length: this.#table.size }, (_, row) => this.#table.id(row)).filter(
+        (id) => !kept.has(id),
+      );
       await this.#change('put', () => this.#store.put(entries));
       await this.#change('remove', () => this.#store.remove(gone));
       // Entries that were there already keep their places in the store: its order is the one that counts.
@@ -278,12 +323,18 @@ export class FaceGallery {
 
   /** One call after the other, each on a table that agrees with the store. A call that fails does not stop the next. */
   #inOrder<Result>(run: () => Promise<Result>, closing = false): Promise<Result> {
-    if (this.#closed) return Promise.reject(new FaceNetError('disposed', 'gallery: must be open, got a call after close(). Open it again.'));
+    if (this.#closed)
+      return Promise.reject(
+        new FaceNetError('disposed', 'gallery: must be open, got a call after close(). Open it again.'),
+      );
     const result = this.#last.then(async () => {
       if (this.#stale && !closing) await this.#reload();
       return run();
     });
-    this.#last = result.then(() => {}, () => {});
+    this.#last = result.then(
+      () => {},
+      () => {},
+    );
     return result;
   }
 
@@ -319,7 +370,11 @@ export class FaceGallery {
       await call();
     } catch (cause) {
       if (cause instanceof FaceNetError) throw cause;
-      throw new FaceNetError('store', `gallery store: ${what} must succeed, got a failure of the store. See the cause; what was acknowledged before is kept.`, { cause });
+      throw new FaceNetError(
+        'store',
+        `gallery store: ${what} must succeed, got a failure of the store. See the cause; what was acknowledged before is kept.`,
+        { cause },
+      );
     }
   }
 
@@ -374,7 +429,11 @@ export class FaceGallery {
       await this.#search.load(this.#people.vectors, 0);
     }
     const { vectors, labels } = this.#people;
-    const { rows, distances } = exactDistances(query, vectors, await this.#search.nearest(query, Math.min(limit, vectors.count)));
+    const { rows, distances } = exactDistances(
+      query,
+      vectors,
+      await this.#search.nearest(query, Math.min(limit, vectors.count)),
+    );
     return Array.from(rows, (row, i) => ({ label: labels[row]!, distance: distances[i]! }));
   }
 
@@ -394,25 +453,41 @@ export class FaceGallery {
     const { fingerprint, dimensions, entries, vectors } = content;
     this.#checkModel(fingerprint, dimensions, 'gallery file');
     if (vectors.length !== entries.length * dimensions) {
-      throw new FaceNetError('store', `gallery file: must hold ${entries.length} x ${dimensions} numbers, got ${vectors.length}. The file is damaged.`);
+      throw new FaceNetError(
+        'store',
+        `gallery file: must hold ${entries.length} x ${dimensions} numbers, got ${vectors.length}. The file is damaged.`,
+      );
     }
     const scales = vectors instanceof Int8Array ? int8Scales(vectors, entries.length, dimensions) : null;
-    return entries.map((entry, i) => this.#checkedEntry({
-      ...entry,
-      vector: Float32Array.from({ length: dimensions }, (_, k) => vectors[i * dimensions + k]! * (scales?.[i] ?? 1)),
-    }, i));
+    return entries.map((entry, i) =>
+      this.#checkedEntry(
+        {
+          ...entry,
+          vector: Float32Array.from(
+            { length: dimensions },
+            (_, k) => vectors[i * dimensions + k]! * (scales?.[i] ?? 1),
+          ),
+        },
+        i,
+      ),
+    );
   }
 
   /** An entry from outside. Throws 'store' with its place; the text never names the person. */
   #checkedEntry(entry: Entry, index: number): Entry {
     try {
       checkLabel(entry.label);
-      if (typeof entry.id !== 'string' || entry.id === '') throw refusal('id', 'must be a text', typeof entry.id, 'Keep what put() was given');
+      if (typeof entry.id !== 'string' || entry.id === '')
+        throw refusal('id', 'must be a text', typeof entry.id, 'Keep what put() was given');
       checkUnitVectors({ data: entry.vector, count: 1, dimensions: this.dimensions }, 'template');
       const meta = checkedMeta(entry.meta);
       return { id: entry.id, label: entry.label, vector: this.#table.kept(entry.vector), ...(meta && { meta }) };
     } catch (cause) {
-      throw new FaceNetError('store', `gallery: every entry must be whole, got a damaged one at place ${index}. Restore the gallery from a copy.`, { cause, index });
+      throw new FaceNetError(
+        'store',
+        `gallery: every entry must be whole, got a damaged one at place ${index}. Restore the gallery from a copy.`,
+        { cause, index },
+      );
     }
   }
 
@@ -423,10 +498,16 @@ export class FaceGallery {
 
   #checkModel(fingerprint: string, dimensions: number, subject: string): void {
     if (fingerprint !== this.fingerprint) {
-      throw new FaceNetError('mismatch', `${subject}: fingerprint must be the gallery's, ${this.fingerprint}, got ${fingerprint}. Embed with the gallery's model, or enrol everybody again.`);
+      throw new FaceNetError(
+        'mismatch',
+        `${subject}: fingerprint must be the gallery's, ${this.fingerprint}, got ${fingerprint}. Embed with the gallery's model, or enrol everybody again.`,
+      );
     }
     if (dimensions !== this.dimensions) {
-      throw new FaceNetError('mismatch', `${subject}: dimensions must be the gallery's, ${this.dimensions}, got ${dimensions}. Embed with the gallery's model, or enrol everybody again.`);
+      throw new FaceNetError(
+        'mismatch',
+        `${subject}: dimensions must be the gallery's, ${this.dimensions}, got ${dimensions}. Embed with the gallery's model, or enrol everybody again.`,
+      );
     }
   }
 
@@ -439,7 +520,13 @@ export class FaceGallery {
   #freshId(added: readonly Entry[]): string {
     for (let attempt = 0; attempt < 100; attempt++) {
       const id = this.#newId();
-      if (typeof id === 'string' && id !== '' && this.#table.rowOf(id) === undefined && !added.some((entry) => entry.id === id)) return id;
+      if (
+        typeof id === 'string' &&
+        id !== '' &&
+        this.#table.rowOf(id) === undefined &&
+        !added.some((entry) => entry.id === id)
+      )
+        return id;
     }
     throw refusal('newId', 'must give a new text each time', 'the same one 100 times', 'Leave it out');
   }

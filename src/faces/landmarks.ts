@@ -26,13 +26,21 @@ export interface Landmarks {
  * MediaPipe orders only. With `order` left out 5 points are `five` and 68 `sixty-eight`. 2 points are the eyes.
  * Throws 'input' for other counts, values that are not finite, and eyes or mouth corners listed right before left.
  */
-export function landmarksFrom(points: unknown, order?: LandmarkOrder, size?: { width: number; height: number }): Landmarks {
+export function landmarksFrom(
+  points: unknown,
+  order?: LandmarkOrder,
+  size?: { width: number; height: number },
+): Landmarks {
   const landmarks = read(points, order, size);
   checkOrder(landmarks);
   return landmarks;
 }
 
-function read(points: unknown, order: LandmarkOrder | undefined, size: { width: number; height: number } | undefined): Landmarks {
+function read(
+  points: unknown,
+  order: LandmarkOrder | undefined,
+  size: { width: number; height: number } | undefined,
+): Landmarks {
   switch (order) {
     case undefined: {
       const list = checkedPoints(points, [2, 5, 68]);
@@ -64,7 +72,10 @@ function read(points: unknown, order: LandmarkOrder | undefined, size: { width: 
       };
     }
     default:
-      throw new FaceNetError('input', `landmark order: must be five, sixty-eight, dlib-five, mediapipe-six or mediapipe-mesh, got ${String(order)}. Name the program that made the points.`);
+      throw new FaceNetError(
+        'input',
+        `landmark order: must be five, sixty-eight, dlib-five, mediapipe-six or mediapipe-mesh, got ${String(order)}. Name the program that made the points.`,
+      );
   }
 }
 
@@ -94,18 +105,23 @@ function middle(points: readonly Point[], indices: readonly number[]): Point {
 
 /** MediaPipe gives objects { x, y, z }; lists are taken as well, a third coordinate is dropped. */
 function checkedPlane(points: unknown, counts: readonly number[]): Point[] {
-  const plane = !Array.isArray(points) ? points : points.map((point: unknown) => {
-    if (Array.isArray(point)) return point.slice(0, 2);
-    const { x, y } = (point ?? {}) as { x?: unknown; y?: unknown };
-    return [x, y];
-  });
+  const plane = !Array.isArray(points)
+    ? points
+    : points.map((point: unknown) => {
+        if (Array.isArray(point)) return point.slice(0, 2);
+        const { x, y } = (point ?? {}) as { x?: unknown; y?: unknown };
+        return [x, y];
+      });
   return checkedPoints(plane, counts);
 }
 
 /** MediaPipe's fractions count from the image's left edge, which is -0.5 in pixel centres. */
 function inPixels(points: readonly Point[], size: { width: number; height: number } | undefined): Point[] {
   if (!size || !(size.width > 0) || !(size.height > 0)) {
-    throw new FaceNetError('input', 'landmarks: MediaPipe points are fractions of the image size, got no size. Give { width, height } of the image.');
+    throw new FaceNetError(
+      'input',
+      'landmarks: MediaPipe points are fractions of the image size, got no size. Give { width, height } of the image.',
+    );
   }
   return points.map(([x, y]) => [x * size.width - 0.5, y * size.height - 0.5]);
 }
@@ -118,6 +134,9 @@ function checkOrder({ eyes: [left, right], five }: Landmarks): void {
   const my = (five[3][1] + five[4][1] - left[1] - right[1]) / 2;
   const sine = (dx * my - dy * mx) / (Math.hypot(dx, dy) * Math.hypot(mx, my));
   if (sine < -0.5) {
-    throw new FaceNetError('input', `landmarks: points must be left before right as seen in the picture, got eyes [${left.join(', ')}] and [${right.join(', ')}] with the mouth above them. Exchange the two eyes and the two mouth corners.`);
+    throw new FaceNetError(
+      'input',
+      `landmarks: points must be left before right as seen in the picture, got eyes [${left.join(', ')}] and [${right.join(', ')}] with the mouth above them. Exchange the two eyes and the two mouth corners.`,
+    );
   }
 }

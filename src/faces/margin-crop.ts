@@ -24,25 +24,41 @@ export type MarginUnit = 'source' | 'output';
  * The originals scale with an area or antialiased filter; a bilinear warp with `inverse` agrees closely while the face is not
  * more than about twice the output size.
  */
-export function marginCrop(box: Box, image: { width: number; height: number }, options: { size: number; margin?: number; unit: MarginUnit }): MarginCrop {
+export function marginCrop(
+  box: Box,
+  image: { width: number; height: number },
+  options: { size: number; margin?: number; unit: MarginUnit },
+): MarginCrop {
   const { size, margin = 0, unit } = options;
   checkBox(box, image);
   if (!Number.isInteger(size) || size < 1) {
-    throw new FaceNetError('input', `margin crop: size must be a whole number of pixels, got ${size}. Give the network's input size.`);
+    throw new FaceNetError(
+      'input',
+      `margin crop: size must be a whole number of pixels, got ${size}. Give the network's input size.`,
+    );
   }
   if (!(margin >= 0) || margin > 65_536 || (unit === 'output' && margin >= size)) {
-    throw new FaceNetError('input', `margin crop: margin must be 0 or more${unit === 'output' ? ` and below the size ${size}` : ''}, got ${margin}. It is counted in ${unit} pixels.`);
+    throw new FaceNetError(
+      'input',
+      `margin crop: margin must be 0 or more${unit === 'output' ? ` and below the size ${size}` : ''}, got ${margin}. It is counted in ${unit} pixels.`,
+    );
   }
   const [x0, y0, x1, y1] = box;
-  const [mx, my] = unit === 'source'
-    ? [margin, margin]
-    : [(margin * (x1 - x0)) / (size - margin), (margin * (y1 - y0)) / (size - margin)];
+  const [mx, my] =
+    unit === 'source'
+      ? [margin, margin]
+      : [(margin * (x1 - x0)) / (size - margin), (margin * (y1 - y0)) / (size - margin)];
   const cut: Box = [
-    Math.trunc(Math.max(x0 - mx / 2, 0)), Math.trunc(Math.max(y0 - my / 2, 0)),
-    Math.trunc(Math.min(x1 + mx / 2, image.width)), Math.trunc(Math.min(y1 + my / 2, image.height)),
+    Math.trunc(Math.max(x0 - mx / 2, 0)),
+    Math.trunc(Math.max(y0 - my / 2, 0)),
+    Math.trunc(Math.min(x1 + mx / 2, image.width)),
+    Math.trunc(Math.min(y1 + my / 2, image.height)),
   ];
   if (!(cut[2] > cut[0] && cut[3] > cut[1])) {
-    throw new FaceNetError('input', `box: must hold at least one whole pixel, got [${box.join(', ')}]. Leave such detections out.`);
+    throw new FaceNetError(
+      'input',
+      `box: must hold at least one whole pixel, got [${box.join(', ')}]. Leave such detections out.`,
+    );
   }
   return { ...boxAlignment(cut[0], cut[1], cut[2] - cut[0], cut[3] - cut[1], { width: size, height: size }), box: cut };
 }
@@ -51,12 +67,21 @@ export function marginCrop(box: Box, image: { width: number; height: number }, o
 export function checkBox(box: Box, image: { width: number; height: number }): void {
   const [x0, y0, x1, y1] = box;
   if (!(box.length === 4 && box.every(Number.isFinite))) {
-    throw new FaceNetError('input', `box: must be four finite numbers x0, y0, x1, y1, got [${box.join(', ')}]. Leave such detections out.`);
+    throw new FaceNetError(
+      'input',
+      `box: must be four finite numbers x0, y0, x1, y1, got [${box.join(', ')}]. Leave such detections out.`,
+    );
   }
   if (!(x1 > x0 && y1 > y0)) {
-    throw new FaceNetError('input', `box: x1 and y1 must exceed x0 and y0, got [${box.join(', ')}]. Boxes are x0, y0, x1, y1, not x, y, width, height.`);
+    throw new FaceNetError(
+      'input',
+      `box: x1 and y1 must exceed x0 and y0, got [${box.join(', ')}]. Boxes are x0, y0, x1, y1, not x, y, width, height.`,
+    );
   }
   if (x1 <= 0 || y1 <= 0 || x0 >= image.width || y0 >= image.height) {
-    throw new FaceNetError('input', `box: must overlap the image of ${image.width} x ${image.height} pixels, got [${box.join(', ')}]. Was it found in an image of another size?`);
+    throw new FaceNetError(
+      'input',
+      `box: must overlap the image of ${image.width} x ${image.height} pixels, got [${box.join(', ')}]. Was it found in an image of another size?`,
+    );
   }
 }

@@ -1,5 +1,10 @@
 import { FaceNetError } from '../errors.ts';
-import { type BootstrapOptions, bootstrapRates, type IdentifiedPairs, widerFarInterval } from './evaluation/bootstrap.ts';
+import {
+  type BootstrapOptions,
+  bootstrapRates,
+  type IdentifiedPairs,
+  widerFarInterval,
+} from './evaluation/bootstrap.ts';
 import { type PairDistances, type RatesAtFar, valAtFar } from './evaluation/rates.ts';
 import { clopperPearson, type Interval } from './evaluation/statistics.ts';
 
@@ -27,7 +32,9 @@ export interface OperatingPoint {
 }
 
 /** Decide by threshold (squared L2, 0 .. 4) or by false accept rate; by default at FAR 1e-3. */
-export type Decide = { readonly threshold?: number; readonly far?: never } | { readonly far: number; readonly threshold?: never };
+export type Decide =
+  | { readonly threshold?: number; readonly far?: never }
+  | { readonly far: number; readonly threshold?: never };
 
 /** No percentage: a distance, the line it was compared with, and what that line costs. */
 export interface Verification {
@@ -47,7 +54,11 @@ export interface CalibrateOptions {
    * The same pairs with the people in them: the interval of the FAR is then bootstrapped over identities. Without it
    * Clopper-Pearson's, which takes pairs for independent.
    */
-  readonly people?: { readonly identities: number; readonly same: IdentifiedPairs; readonly different: IdentifiedPairs };
+  readonly people?: {
+    readonly identities: number;
+    readonly same: IdentifiedPairs;
+    readonly different: IdentifiedPairs;
+  };
   readonly bootstrap?: BootstrapOptions;
 }
 
@@ -68,7 +79,11 @@ export function calibrate(pairs: PairDistances, options: CalibrateOptions): Oper
 }
 
 /** Makes an operating point of counted rates. `farInterval` is the bootstrap's, if there is one. */
-export function pointFromRates(rates: RatesAtFar, pairs: { readonly same: ArrayLike<number>; readonly different: ArrayLike<number> }, about: { source: string; farInterval?: Interval }): OperatingPoint {
+export function pointFromRates(
+  rates: RatesAtFar,
+  pairs: { readonly same: ArrayLike<number>; readonly different: ArrayLike<number> },
+  about: { source: string; farInterval?: Interval },
+): OperatingPoint {
   const differentPairs = pairs.different.length;
   const farInterval = about.farInterval
     ? widerFarInterval(about.farInterval, rates.falseAccepts, differentPairs)
@@ -94,7 +109,10 @@ export function pointFromRates(rates: RatesAtFar, pairs: { readonly same: ArrayL
 export function pointFor(decide: Decide, points: readonly OperatingPoint[]): OperatingPoint {
   if (decide.threshold !== undefined) return pointAtThreshold(decide.threshold, points);
   if (points.length === 0) {
-    throw new FaceNetError('not-calibrated', 'operating point: the model must be calibrated to decide by itself, got no operating point. Give a threshold, or fit one with calibrate().');
+    throw new FaceNetError(
+      'not-calibrated',
+      'operating point: the model must be calibrated to decide by itself, got no operating point. Give a threshold, or fit one with calibrate().',
+    );
   }
   const far = decide.far ?? defaultFar;
   const target = (point: OperatingPoint) => point.targetFar ?? point.far;
@@ -102,18 +120,31 @@ export function pointFor(decide: Decide, points: readonly OperatingPoint[]): Ope
   const lowest = target(sorted[0]!);
   const highest = target(sorted[sorted.length - 1]!);
   if (!(far >= lowest && far <= highest)) {
-    throw new FaceNetError('not-calibrated', `operating point: FAR must lie in the range the model was calibrated for, ${lowest} to ${highest}, got ${far}. Give another FAR or a threshold, or fit one with calibrate().`);
+    throw new FaceNetError(
+      'not-calibrated',
+      `operating point: FAR must lie in the range the model was calibrated for, ${lowest} to ${highest}, got ${far}. Give another FAR or a threshold, or fit one with calibrate().`,
+    );
   }
   return sorted.findLast((point) => target(point) <= far)!;
 }
 
 function pointAtThreshold(threshold: number, points: readonly OperatingPoint[]): OperatingPoint {
   if (!(threshold >= 0 && threshold <= 4)) {
-    throw new FaceNetError('input', `threshold: must be a squared distance from 0 to 4, got ${threshold}. Square a plain L2 threshold; double a cosine distance.`);
+    throw new FaceNetError(
+      'input',
+      `threshold: must be a squared distance from 0 to 4, got ${threshold}. Square a plain L2 threshold; double a cosine distance.`,
+    );
   }
   const above = points.filter((point) => point.threshold >= threshold).sort((a, b) => a.threshold - b.threshold)[0];
   if (!above) {
-    return { threshold, far: 1, farInterval: [0, 1], val: 1, pairs: 0, source: 'not calibrated: threshold given by the user; far and val are not known, 1 is their upper bound' };
+    return {
+      threshold,
+      far: 1,
+      farInterval: [0, 1],
+      val: 1,
+      pairs: 0,
+      source: 'not calibrated: threshold given by the user; far and val are not known, 1 is their upper bound',
+    };
   }
   if (above.threshold === threshold) return above;
   return {
@@ -139,20 +170,32 @@ export function checkedOperatingPoint(value: unknown): OperatingPoint {
   const point = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>;
   const rate = (name: string, rateOf: unknown): number => {
     if (typeof rateOf !== 'number' || !(rateOf >= 0 && rateOf <= 1)) {
-      throw new FaceNetError('model', `operating point: ${name} must be a rate from 0 to 1, got ${String(rateOf)}. The metadata is damaged; calibrate again.`);
+      throw new FaceNetError(
+        'model',
+        `operating point: ${name} must be a rate from 0 to 1, got ${String(rateOf)}. The metadata is damaged; calibrate again.`,
+      );
     }
     return rateOf;
   };
   const { threshold, pairs, source, targetFar, note } = point;
   const interval = Array.isArray(point.farInterval) ? (point.farInterval as unknown[]) : [];
   if (typeof threshold !== 'number' || !(threshold >= -1 && threshold <= 4)) {
-    throw new FaceNetError('model', `operating point: threshold must be a squared distance up to 4, got ${String(threshold)}. The metadata is damaged; calibrate again.`);
+    throw new FaceNetError(
+      'model',
+      `operating point: threshold must be a squared distance up to 4, got ${String(threshold)}. The metadata is damaged; calibrate again.`,
+    );
   }
   if (!Number.isSafeInteger(pairs) || (pairs as number) < 0) {
-    throw new FaceNetError('model', `operating point: pairs must be a count, got ${String(pairs)}. The metadata is damaged; calibrate again.`);
+    throw new FaceNetError(
+      'model',
+      `operating point: pairs must be a count, got ${String(pairs)}. The metadata is damaged; calibrate again.`,
+    );
   }
   if (typeof source !== 'string') {
-    throw new FaceNetError('model', `operating point: source must be a text, got ${typeof source}. The metadata is damaged; calibrate again.`);
+    throw new FaceNetError(
+      'model',
+      `operating point: source must be a text, got ${typeof source}. The metadata is damaged; calibrate again.`,
+    );
   }
   return {
     threshold,

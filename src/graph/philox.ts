@@ -38,7 +38,12 @@ function highWord(a: number, b: number): number {
 }
 
 /** Where a generator stands: enough to go on with the same numbers. `used` words of the block at `block` are spent. */
-export interface PhiloxState { readonly key: readonly [number, number]; readonly stream: number; readonly block: number; readonly used: number }
+export interface PhiloxState {
+  readonly key: readonly [number, number];
+  readonly stream: number;
+  readonly block: number;
+  readonly used: number;
+}
 
 /**
  * A sequence of random numbers. `seed` (a whole number from 0 to 2^53 - 1) is the key; different `stream`s (32 bits) of one
@@ -57,7 +62,10 @@ export class Philox {
       throw new FaceNetError('input', `seed: must be a whole number from 0 to 2^53 - 1, got ${seed}. Choose another.`);
     }
     if (!Number.isInteger(stream) || stream < 0 || stream > 0xffffffff) {
-      throw new FaceNetError('input', `random stream: must be a whole number from 0 to 2^32 - 1, got ${stream}. Choose another.`);
+      throw new FaceNetError(
+        'input',
+        `random stream: must be a whole number from 0 to 2^32 - 1, got ${stream}. Choose another.`,
+      );
     }
     this.#key = [seed % 4294967296, Math.floor(seed / 4294967296)];
     this.#stream = stream;
@@ -70,7 +78,10 @@ export class Philox {
   static from(state: PhiloxState): Philox {
     const generator = new Philox(state.key[1] * 4294967296 + state.key[0], state.stream);
     if (!Number.isSafeInteger(state.block) || state.block < 0 || ![0, 1, 2, 3, 4].includes(state.used)) {
-      throw new FaceNetError('input', `random state: must hold a block number and 0 to 4 used words, got ${state.block} and ${state.used}. The state is damaged.`);
+      throw new FaceNetError(
+        'input',
+        `random state: must hold a block number and 0 to 4 used words, got ${state.block} and ${state.used}. The state is damaged.`,
+      );
     }
     generator.#block = state.block;
     generator.#used = state.used;
@@ -99,7 +110,10 @@ export class Philox {
   /** A whole number from 0 to n - 1, every one equally likely (words that would favour small numbers are dropped). n up to 2^32. */
   below(n: number): number {
     if (!Number.isInteger(n) || n < 1 || n > 4294967296) {
-      throw new FaceNetError('input', `random number below n: n must be 1 to 2^32, got ${n}. Nothing can be drawn from an empty range.`);
+      throw new FaceNetError(
+        'input',
+        `random number below n: n must be 1 to 2^32, got ${n}. Nothing can be drawn from an empty range.`,
+      );
     }
     const limit = 4294967296 - (4294967296 % n);
     for (;;) {

@@ -111,7 +111,7 @@ export class AverageLinkage implements Linkage {
 
   remove(cluster: number): void {
     for (const name of this.#near?.[cluster] ?? []) this.#near![name]!.delete(cluster);
-    this.#near?.[cluster]!.clear();
+    this.#near?.[cluster]?.clear();
     const d = this.#dimensions;
     const place = this.#places[cluster]!;
     const last = --this.#active;

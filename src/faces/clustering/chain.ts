@@ -3,10 +3,18 @@ import type { Units } from './constraints.ts';
 import type { WalkOptions } from './neighbour-graph.ts';
 
 /** Two clusters become one. Clusters are named by their lowest unit; `b` goes into `a`. */
-export interface Merge { readonly a: number; readonly b: number; readonly height: number }
+export interface Merge {
+  readonly a: number;
+  readonly b: number;
+  readonly height: number;
+}
 
 /** A cluster that stays apart from its nearest neighbour because that is beyond the threshold. */
-export interface NearMiss { readonly a: number; readonly b: number; readonly distance: number }
+export interface NearMiss {
+  readonly a: number;
+  readonly b: number;
+  readonly distance: number;
+}
 
 /** Clusters and their distances, as a linkage sees them. */
 export interface Linkage {
@@ -27,7 +35,12 @@ export interface Linkage {
  * (average, complete and single are such; a forbidden pair, at distance infinity, too). For the same reason a
  * cluster whose nearest neighbour is beyond the threshold is final and drops out.
  */
-export async function mergeByChains(units: Units, linkage: Linkage, threshold: number, options: WalkOptions = {}): Promise<{ merges: Merge[]; misses: NearMiss[] }> {
+export async function mergeByChains(
+  units: Units,
+  linkage: Linkage,
+  threshold: number,
+  options: WalkOptions = {},
+): Promise<{ merges: Merge[]; misses: NearMiss[] }> {
   const merges: Merge[] = [];
   const misses: NearMiss[] = [];
   const chain: number[] = [];
@@ -41,13 +54,15 @@ export async function mergeByChains(units: Units, linkage: Linkage, threshold: n
       if (searches++ % 64 === 0) {
         options.onProgress?.(done, units.count);
         await options.pause?.();
-        if (options.signal?.aborted) throw new FaceNetError('aborted', 'clustering: was aborted, got a signal. Nothing was changed.');
+        if (options.signal?.aborted)
+          throw new FaceNetError('aborted', 'clustering: was aborted, got a signal. Nothing was changed.');
       }
       const top = chain[chain.length - 1]!;
       const before = chain[chain.length - 2];
       const found = linkage.nearest(top, before);
       if (!found || found.distance > threshold) {
-        if (found && found.distance < Number.POSITIVE_INFINITY) misses.push({ a: Math.min(top, found.other), b: Math.max(top, found.other), distance: found.distance });
+        if (found && found.distance < Number.POSITIVE_INFINITY)
+          misses.push({ a: Math.min(top, found.other), b: Math.max(top, found.other), distance: found.distance });
         chain.pop();
         linkage.remove(top);
         settled[top] = 1;

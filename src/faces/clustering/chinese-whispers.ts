@@ -60,7 +60,11 @@ function mustStayApart(units: Units, unit: number, holders: Set<number>): boolea
 }
 
 /** Edges between units, both ways. Units of several faces may share several edges: each has its vote. */
-function adjacency(graph: NeighbourGraph, units: Units, threshold: number): { starts: Uint32Array; others: Uint32Array } {
+function adjacency(
+  graph: NeighbourGraph,
+  units: Units,
+  threshold: number,
+): { starts: Uint32Array; others: Uint32Array } {
   const starts = new Uint32Array(units.count + 1);
   const each = (use: (a: number, b: number) => void): void => {
     for (let edge = 0; edge < graph.distance.length; edge++) {

@@ -14,9 +14,15 @@ export class CompleteLinkage implements Linkage {
     this.#units = units;
     const sizes = new Float64Array(units.count);
     for (const unit of units.ofFace) sizes[unit]!++;
-    const pairs: Map<number, { largest: number; count: number }>[] = Array.from({ length: units.count }, () => new Map());
+    const pairs: Map<number, { largest: number; count: number }>[] = Array.from(
+      { length: units.count },
+      () => new Map(),
+    );
     for (let edge = 0; edge < graph.distance.length; edge++) {
-      const [low, high] = [units.ofFace[graph.a[edge]!]!, units.ofFace[graph.b[edge]!]!].sort((x, y) => x - y) as [number, number];
+      const [low, high] = [units.ofFace[graph.a[edge]!]!, units.ofFace[graph.b[edge]!]!].sort((x, y) => x - y) as [
+        number,
+        number,
+      ];
       if (low === high) continue;
       const known = pairs[low]!.get(high);
       if (known) {

@@ -35,7 +35,11 @@ export class Units {
     for (const [index, pair] of together.entries()) {
       const [a, b] = checkedPair(faces, pair, `together ${index}`);
       if (!roots.join(a, b)) {
-        throw new FaceNetError('input', `together ${index}: faces must not be named apart as well, got faces ${a} and ${b}. Take one of the two statements back.`, { index });
+        throw new FaceNetError(
+          'input',
+          `together ${index}: faces must not be named apart as well, got faces ${a} and ${b}. Take one of the two statements back.`,
+          { index },
+        );
       }
     }
     const owners = joinPrevious(faces, previous, roots);
@@ -67,7 +71,7 @@ export class Units {
   find(unit: number): number {
     let root = unit;
     while (this.#parent[root] !== root) root = this.#parent[root]!;
-    for (let at = unit; this.#parent[at] !== root;) {
+    for (let at = unit; this.#parent[at] !== root; ) {
       const next = this.#parent[at]!;
       this.#parent[at] = root;
       at = next;
@@ -137,12 +141,19 @@ function joinPrevious(faces: number, previous: ArrayLike<number> | undefined, ro
   const first = new Map<number, number>();
   if (!previous) return new Map();
   if (previous.length > faces) {
-    throw new FaceNetError('input', `previous: must hold at most one number for each of ${faces} faces, got ${previous.length}. New faces come after the old ones.`);
+    throw new FaceNetError(
+      'input',
+      `previous: must hold at most one number for each of ${faces} faces, got ${previous.length}. New faces come after the old ones.`,
+    );
   }
   for (let face = 0; face < previous.length; face++) {
     const group = previous[face]!;
     if (!Number.isInteger(group) || group < -1 || group > 0x7fffffff) {
-      throw new FaceNetError('input', `previous: must hold group numbers or -1, got ${group} at face ${face}. Pass \`groups\` of the earlier result.`, { index: face });
+      throw new FaceNetError(
+        'input',
+        `previous: must hold group numbers or -1, got ${group} at face ${face}. Pass \`groups\` of the earlier result.`,
+        { index: face },
+      );
     }
     if (group < 0) continue;
     const start = first.get(group);
@@ -172,13 +183,18 @@ function union(a: Set<number> | undefined, b: Set<number> | undefined): Set<numb
 }
 
 function checkedPair(faces: number, pair: readonly number[], subject: string): [number, number] {
-  if (pair.length !== 2) throw new FaceNetError('input', `${subject}: must be a pair of faces, got ${pair.length} numbers. Give [a, b].`);
+  if (pair.length !== 2)
+    throw new FaceNetError('input', `${subject}: must be a pair of faces, got ${pair.length} numbers. Give [a, b].`);
   for (const face of pair) checkFace(faces, face, subject);
   return [pair[0]!, pair[1]!];
 }
 
 function checkFace(faces: number, face: number, subject: string, index?: number): void {
   if (!Number.isInteger(face) || face < 0 || face >= faces) {
-    throw new FaceNetError('input', `${subject}: faces must be numbers from 0 to ${faces - 1}, got ${face}. Count faces from 0 in the order given.`, index === undefined ? {} : { index });
+    throw new FaceNetError(
+      'input',
+      `${subject}: faces must be numbers from 0 to ${faces - 1}, got ${face}. Count faces from 0 in the order given.`,
+      index === undefined ? {} : { index },
+    );
   }
 }

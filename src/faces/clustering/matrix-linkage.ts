@@ -26,11 +26,14 @@ export class MatrixLinkage implements Linkage {
         const at = units.ofFace[i]! * n + units.ofFace[j]!;
         const distance = matrix[i * faces + j]!;
         if (kind === 'average') this.#table[at]! += distance;
-        else this.#table[at] = kind === 'single' ? Math.min(this.#table[at]!, distance) : Math.max(this.#table[at]!, distance);
+        else
+          this.#table[at] =
+            kind === 'single' ? Math.min(this.#table[at]!, distance) : Math.max(this.#table[at]!, distance);
       }
     }
     if (kind === 'average') {
-      for (let a = 0; a < n; a++) for (let b = 0; b < n; b++) this.#table[a * n + b]! /= this.#sizes[a]! * this.#sizes[b]!;
+      for (let a = 0; a < n; a++)
+        for (let b = 0; b < n; b++) this.#table[a * n + b]! /= this.#sizes[a]! * this.#sizes[b]!;
     }
   }
 
@@ -54,7 +57,12 @@ export class MatrixLinkage implements Linkage {
     for (let name = 0; name < n; name++) {
       if (name === low || name === high || !this.#active[name]) continue;
       const [a, b] = [this.#table[low * n + name]!, this.#table[high * n + name]!];
-      const distance = this.#kind === 'average' ? (size * a + added * b) / (size + added) : this.#kind === 'single' ? Math.min(a, b) : Math.max(a, b);
+      const distance =
+        this.#kind === 'average'
+          ? (size * a + added * b) / (size + added)
+          : this.#kind === 'single'
+            ? Math.min(a, b)
+            : Math.max(a, b);
       this.#table[low * n + name] = distance;
       this.#table[name * n + low] = distance;
     }

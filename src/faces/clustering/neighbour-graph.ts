@@ -20,13 +20,20 @@ export interface WalkOptions {
  * Collects all pairs at or below `limit`, ordered by (a, b). One pass over blocks of distances; memory grows with the pairs found. Gives
  * null when there are more than `most`. Throws 'input' for a distance that is negative or not finite.
  */
-export async function neighbourGraph(faces: number, rows: DistanceRows, limit: number, most: number, options: WalkOptions = {}): Promise<NeighbourGraph | null> {
+export async function neighbourGraph(
+  faces: number,
+  rows: DistanceRows,
+  limit: number,
+  most: number,
+  options: WalkOptions = {},
+): Promise<NeighbourGraph | null> {
   let [a, b, distance] = [new Uint32Array(1024), new Uint32Array(1024), new Float64Array(1024)];
   let edges = 0;
   const step = Math.max(1, Math.min(faces, Math.floor(2 ** 18 / Math.max(1, faces))));
   for (let first = 0; first < faces; first += step) {
     await options.pause?.();
-    if (options.signal?.aborted) throw new FaceNetError('aborted', 'clustering: was aborted, got a signal. Nothing was changed.');
+    if (options.signal?.aborted)
+      throw new FaceNetError('aborted', 'clustering: was aborted, got a signal. Nothing was changed.');
     const last = Math.min(first + step, faces);
     const block = await rows(first, last);
     for (let i = first; i < last; i++) {
@@ -48,7 +55,11 @@ export async function neighbourGraph(faces: number, rows: DistanceRows, limit: n
 }
 
 export function badDistance(value: number, i: number, j: number): FaceNetError {
-  return new FaceNetError('input', `distance: must be finite and 0 or more, got ${value} between faces ${i} and ${j}. Leave these faces out.`, { index: i });
+  return new FaceNetError(
+    'input',
+    `distance: must be finite and 0 or more, got ${value} between faces ${i} and ${j}. Leave these faces out.`,
+    { index: i },
+  );
 }
 
 function grown<List extends Uint32Array | Float64Array>(list: List): List {

@@ -14,8 +14,17 @@ export interface UncertainPair {
 export const uncertainBand = 0.15;
 
 /** Faces of each side of the merges that were nearly not made. `best` picks the face that stands for a list of faces. */
-export function nearlySplit(merges: readonly Merge[], units: Units, threshold: number, best: (faces: readonly number[]) => number, limit: number): UncertainPair[] {
-  const near = merges.filter(({ height }) => height >= threshold * (1 - uncertainBand)).sort((x, y) => y.height - x.height).slice(0, limit);
+export function nearlySplit(
+  merges: readonly Merge[],
+  units: Units,
+  threshold: number,
+  best: (faces: readonly number[]) => number,
+  limit: number,
+): UncertainPair[] {
+  const near = merges
+    .filter(({ height }) => height >= threshold * (1 - uncertainBand))
+    .sort((x, y) => y.height - x.height)
+    .slice(0, limit);
   if (near.length === 0) return [];
   const wanted = new Set(near);
   // The merges once more, with the faces on both sides.
@@ -32,7 +41,13 @@ export function nearlySplit(merges: readonly Merge[], units: Units, threshold: n
 }
 
 /** Groups that nearly joined, each with its nearest at the time. */
-export function nearlyJoined(misses: readonly NearMiss[], units: Units, threshold: number, representative: (root: number) => number, limit: number): UncertainPair[] {
+export function nearlyJoined(
+  misses: readonly NearMiss[],
+  units: Units,
+  threshold: number,
+  representative: (root: number) => number,
+  limit: number,
+): UncertainPair[] {
   const seen = new Set<string>();
   const pairs: UncertainPair[] = [];
   for (const { a, b, distance } of [...misses].sort((x, y) => x.distance - y.distance)) {
@@ -47,7 +62,12 @@ export function nearlyJoined(misses: readonly NearMiss[], units: Units, threshol
 }
 
 /** For methods that look at pairs of faces: the nearest pair of each two groups within the band, and each face's link to its group when that is weak. */
-export function uncertainLinks(graph: NeighbourGraph, units: Units, threshold: number, includeWeak: boolean): UncertainPair[] {
+export function uncertainLinks(
+  graph: NeighbourGraph,
+  units: Units,
+  threshold: number,
+  includeWeak: boolean,
+): UncertainPair[] {
   const between = new Map<string, UncertainPair>();
   const own = new Float64Array(graph.faces).fill(Number.POSITIVE_INFINITY);
   const link = new Int32Array(graph.faces).fill(-1);
@@ -69,7 +89,12 @@ export function uncertainLinks(graph: NeighbourGraph, units: Units, threshold: n
     own.forEach((distance, face) => {
       const other = link[face]!;
       // A pair that is the weak link of both its faces is asked once.
-      if (distance >= threshold * (1 - uncertainBand) && distance <= threshold && !(link[other] === face && other < face)) pairs.push({ a: face, b: other, distance });
+      if (
+        distance >= threshold * (1 - uncertainBand) &&
+        distance <= threshold &&
+        !(link[other] === face && other < face)
+      )
+        pairs.push({ a: face, b: other, distance });
     });
   }
   return pairs;

@@ -6,7 +6,12 @@ import { edgesByDistance, type NeighbourGraph } from './neighbour-graph.ts';
  * Single linkage on the pairs within the threshold: taken from near to far, each joins the clusters of its two faces unless they must stay
  * apart (Kruskal's algorithm). `usable` restricts it to some faces (DBSCAN: to core points).
  */
-export function mergeByNearestPairs(graph: NeighbourGraph, units: Units, threshold: number, usable?: (face: number) => boolean): Merge[] {
+export function mergeByNearestPairs(
+  graph: NeighbourGraph,
+  units: Units,
+  threshold: number,
+  usable?: (face: number) => boolean,
+): Merge[] {
   const merges: Merge[] = [];
   for (const edge of edgesByDistance(graph, threshold)) {
     const [i, j] = [graph.a[edge]!, graph.b[edge]!];

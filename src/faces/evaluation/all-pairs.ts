@@ -1,7 +1,23 @@
 import { FaceNetError } from '../../errors.ts';
 import { checkUnitVectors, type DistanceRows, hostRows, type VectorSet } from '../distance.ts';
-import { bootstrapRates, type BootstrapOptions, type IdentifiedPairs, identifiedPairs, widerFarInterval } from './bootstrap.ts';
-import { allowedFalseAccepts, countBelow, countUpTo, crossing, type CurvePoint, needDifferent, needSame, type RatesAtFar, ratesAtFar } from './rates.ts';
+import {
+  type BootstrapOptions,
+  bootstrapRates,
+  type IdentifiedPairs,
+  identifiedPairs,
+  widerFarInterval,
+} from './bootstrap.ts';
+import {
+  allowedFalseAccepts,
+  type CurvePoint,
+  countBelow,
+  countUpTo,
+  crossing,
+  needDifferent,
+  needSame,
+  type RatesAtFar,
+  ratesAtFar,
+} from './rates.ts';
 import type { Interval } from './statistics.ts';
 
 export interface AllPairsOptions extends BootstrapOptions {
@@ -48,7 +64,11 @@ const largestHeld = 8 * 2 ** 20;
  * Throws 'input' for rows that are no unit vectors, labels that do not match, or only one kind of pair; 'memory' for more than 8 million
  * pairs of one person.
  */
-export async function evaluateAllPairs(vectors: VectorSet, labels: ArrayLike<number | string>, options: AllPairsOptions = {}): Promise<AllPairsEvaluation> {
+export async function evaluateAllPairs(
+  vectors: VectorSet,
+  labels: ArrayLike<number | string>,
+  options: AllPairsOptions = {},
+): Promise<AllPairsEvaluation> {
   const { fars = defaultFars } = options;
   checkUnitVectors(vectors);
   const people = identityNumbers(labels, vectors.count);
@@ -56,7 +76,10 @@ export async function evaluateAllPairs(vectors: VectorSet, labels: ArrayLike<num
   needSame(counts.same);
   needDifferent(counts.different);
   if (counts.same > largestHeld) {
-    throw new FaceNetError('memory', `all pairs: at most ${largestHeld} pairs of one person are held, got ${counts.same}. Evaluate a sample of each person's images.`);
+    throw new FaceNetError(
+      'memory',
+      `all pairs: at most ${largestHeld} pairs of one person are held, got ${counts.same}. Evaluate a sample of each person's images.`,
+    );
   }
   const walk = pairWalk(vectors, people, options);
 
@@ -109,17 +132,30 @@ export async function evaluateAllPairs(vectors: VectorSet, labels: ArrayLike<num
   const sorted = decisive.sort();
 
   const rates = fars.map((far) => rateAt(far, { sorted, histogram, upTo, same: sameSorted.distance, counts }));
-  const intervals = tail.limit === 0 ? null : bootstrapRates(
-    { identities: counts.people.length, same: sameSorted, different: tail.sorted(), differentWeight: (times) => impostorWeight(counts.people, times) },
-    fars, rates.map(({ threshold }) => threshold), options,
-  );
+  const intervals =
+    tail.limit === 0
+      ? null
+      : bootstrapRates(
+          {
+            identities: counts.people.length,
+            same: sameSorted,
+            different: tail.sorted(),
+            differentWeight: (times) => impostorWeight(counts.people, times),
+          },
+          fars,
+          rates.map(({ threshold }) => threshold),
+          options,
+        );
   return {
     samePairs: counts.same,
     differentPairs: counts.different,
     valAtFar: rates.map((rate, i) => ({
       ...rate,
       valInterval: intervals?.val[i] ?? null,
-      farInterval: intervals && binOf(Math.max(0, rate.threshold)) < tail.limit ? widerFarInterval(intervals.far[i]!, rate.falseAccepts, counts.different, options.confidence) : null,
+      farInterval:
+        intervals && binOf(Math.max(0, rate.threshold)) < tail.limit
+          ? widerFarInterval(intervals.far[i]!, rate.falseAccepts, counts.different, options.confidence)
+          : null,
     })),
     areaUnderRoc: twiceBelow / 2 / (counts.same * counts.different),
     equalErrorRate: equalError(errorBin, sorted, sameSorted.distance, upTo, sameUpTo, counts),
@@ -128,7 +164,11 @@ export async function evaluateAllPairs(vectors: VectorSet, labels: ArrayLike<num
   };
 }
 
-interface Counts { readonly same: number; readonly different: number; /** Images of each person. */ readonly people: Uint32Array }
+interface Counts {
+  readonly same: number;
+  readonly different: number /** Images of each person. */;
+  readonly people: Uint32Array;
+}
 
 /** The bin of a distance: bin b holds ((b - 1) / scale, b / scale], so that all bins up to b hold exactly the distances <= b / scale. */
 function binOf(distance: number): number {
@@ -138,7 +178,10 @@ function binOf(distance: number): number {
 /** People as numbers from 0 in order of first appearance. */
 export function identityNumbers(labels: ArrayLike<number | string>, count: number): Uint32Array {
   if (labels.length !== count) {
-    throw new FaceNetError('input', `labels: must be one for each face, got ${labels.length} for ${count}. Pass them in the order of the faces.`);
+    throw new FaceNetError(
+      'input',
+      `labels: must be one for each face, got ${labels.length} for ${count}. Pass them in the order of the faces.`,
+    );
   }
   const numbers = new Map<number | string, number>();
   return Uint32Array.from({ length: count }, (_, i) => {
@@ -177,11 +220,15 @@ function pairWalk(vectors: VectorSet, people: Uint32Array, options: AllPairsOpti
   let done = 0;
   return async (visit: (distance: number, a: number, b: number) => void): Promise<void> => {
     for (let first = 0; first < count; first += step) {
-      if (signal?.aborted) throw new FaceNetError('aborted', 'all pairs: the evaluation was aborted, got a signal. Nothing was changed.');
+      if (signal?.aborted)
+        throw new FaceNetError('aborted', 'all pairs: the evaluation was aborted, got a signal. Nothing was changed.');
       const last = Math.min(first + step, count);
       const block = await rows(first, last);
       if (block.length < (last - first) * count) {
-        throw new FaceNetError('internal', `all pairs: a block must hold ${(last - first) * count} distances, got ${block.length}. This is a fault of the distance function.`);
+        throw new FaceNetError(
+          'internal',
+          `all pairs: a block must hold ${(last - first) * count} distances, got ${block.length}. This is a fault of the distance function.`,
+        );
       }
       for (let i = first; i < last; i++) {
         const person = people[i]!;
@@ -189,7 +236,11 @@ function pairWalk(vectors: VectorSet, people: Uint32Array, options: AllPairsOpti
         for (let j = i + 1; j < count; j++) {
           const distance = block[base + j]!;
           if (!(distance >= 0 && distance < Number.POSITIVE_INFINITY)) {
-            throw new FaceNetError('input', `distance: must be finite and 0 or more, got ${distance} between rows ${i} and ${j}. Leave these faces out.`, { index: i });
+            throw new FaceNetError(
+              'input',
+              `distance: must be finite and 0 or more, got ${distance} between rows ${i} and ${j}. Leave these faces out.`,
+              { index: i },
+            );
           }
           visit(distance, person, people[j]!);
         }
@@ -205,7 +256,10 @@ function decisiveCount(wanted: Uint8Array, histogram: Float64Array): number {
   let held = 0;
   for (let bin = 0; bin < bins; bin++) if (wanted[bin]) held += histogram[bin]!;
   if (held > largestHeld) {
-    throw new FaceNetError('memory', `all pairs: at most ${largestHeld} pairs of two people may lie within ${1 / scale} of a threshold, got ${held}. The embeddings lie nearly in one point; the model has collapsed.`);
+    throw new FaceNetError(
+      'memory',
+      `all pairs: at most ${largestHeld} pairs of two people may lie within ${1 / scale} of a threshold, got ${held}. The embeddings lie nearly in one point; the model has collapsed.`,
+    );
   }
   return held;
 }
@@ -260,7 +314,11 @@ class Tail {
     for (let bin = 0; bin < this.limit; bin++) {
       const [from, to] = [this.#upTo[bin]!, this.#upTo[bin + 1]!];
       if (to - from < 2) continue;
-      const part = identifiedPairs(this.#distance.subarray(from, to), this.#a.subarray(from, to), this.#b.subarray(from, to));
+      const part = identifiedPairs(
+        this.#distance.subarray(from, to),
+        this.#a.subarray(from, to),
+        this.#b.subarray(from, to),
+      );
       this.#distance.set(part.distance, from);
       this.#a.set(part.a, from);
       this.#b.set(part.b, from);
@@ -269,7 +327,10 @@ class Tail {
   }
 }
 
-function rateAt(targetFar: number, known: { sorted: Float64Array; histogram: Float64Array; upTo: Float64Array; same: Float64Array; counts: Counts }): RatesAtFar {
+function rateAt(
+  targetFar: number,
+  known: { sorted: Float64Array; histogram: Float64Array; upTo: Float64Array; same: Float64Array; counts: Counts },
+): RatesAtFar {
   const { sorted, histogram, upTo, same, counts } = known;
   const allowed = allowedFalseAccepts(targetFar, counts.different);
   const bin = binOfRank(upTo, allowed);
@@ -282,12 +343,18 @@ function rateAt(targetFar: number, known: { sorted: Float64Array; histogram: Flo
   }
   // The last impostor accepted lies in this bin, or is the last of the nearest bin before that holds any.
   const before = bin < bins && falseAccepts > upTo[bin]! ? bin : nonEmptyBefore(histogram, bin);
-  const lastImpostor = before < 0 ? Number.NEGATIVE_INFINITY : sorted[firstOfBin(sorted, before) + falseAccepts - upTo[before]! - 1]!;
+  const lastImpostor =
+    before < 0 ? Number.NEGATIVE_INFINITY : sorted[firstOfBin(sorted, before) + falseAccepts - upTo[before]! - 1]!;
   const trueAccepts = countBelow(same, thresholdBelow);
   const lastGenuine = trueAccepts > 0 ? same[trueAccepts - 1]! : Number.NEGATIVE_INFINITY;
   return ratesAtFar({
-    targetFar, thresholdFrom: Math.max(lastImpostor, lastGenuine), thresholdBelow, trueAccepts, falseAccepts,
-    sameCount: same.length, differentCount: counts.different,
+    targetFar,
+    thresholdFrom: Math.max(lastImpostor, lastGenuine),
+    thresholdBelow,
+    trueAccepts,
+    falseAccepts,
+    sameCount: same.length,
+    differentCount: counts.different,
   });
 }
 
@@ -304,7 +371,14 @@ function equalErrorBin(upTo: Float64Array, sameUpTo: Float64Array, counts: Count
 }
 
 /** Walks the distances inside the bin to the point where the two error rates cross. */
-function equalError(bin: number, sorted: Float64Array, same: Float64Array, upTo: Float64Array, sameUpTo: Float64Array, counts: Counts): number {
+function equalError(
+  bin: number,
+  sorted: Float64Array,
+  same: Float64Array,
+  upTo: Float64Array,
+  sameUpTo: Float64Array,
+  counts: Counts,
+): number {
   const first = firstOfBin(sorted, bin);
   let mistaken = upTo[bin]!;
   let accepted = sameUpTo[bin]!;
@@ -327,7 +401,11 @@ function curveOfBins(upTo: Float64Array, sameUpTo: Float64Array, counts: Counts)
   const curve: CurvePoint[] = [];
   let kept = { val: -1, far: -1 };
   for (let bin = 0; bin < bins - 1; bin++) {
-    const point = { threshold: bin / scale, val: sameUpTo[bin + 1]! / counts.same, far: upTo[bin + 1]! / counts.different };
+    const point = {
+      threshold: bin / scale,
+      val: sameUpTo[bin + 1]! / counts.same,
+      far: upTo[bin + 1]! / counts.different,
+    };
     if (point.far === kept.far && point.val === kept.val) continue;
     const end = point.far === 1 && point.val === 1;
     if (end || kept.val < 0 || point.far >= kept.far * 1.05 + 1e-12 || point.val >= kept.val + 0.005) {
@@ -342,7 +420,11 @@ function curveOfBins(upTo: Float64Array, sameUpTo: Float64Array, counts: Counts)
 function coarseHistogram(upTo: Float64Array, sameUpTo: Float64Array): AllPairsEvaluation['histogram'] {
   const width = scale / coarse;
   // Bin 0 of the fine histogram holds only distance 0 and belongs to the first coarse bin.
-  const sum = (counts: Float64Array) => Array.from({ length: 4 * coarse }, (_, i) =>
-    (i === 4 * coarse - 1 ? counts[bins]! : counts[(i + 1) * width + 1]!) - (i === 0 ? 0 : counts[i * width + 1]!));
+  const sum = (counts: Float64Array) =>
+    Array.from(
+      { length: 4 * coarse },
+      (_, i) =>
+        (i === 4 * coarse - 1 ? counts[bins]! : counts[(i + 1) * width + 1]!) - (i === 0 ? 0 : counts[i * width + 1]!),
+    );
   return { binsPerUnit: coarse, same: sum(sameUpTo), different: sum(upTo) };
 }

@@ -41,10 +41,18 @@ export interface BootstrapIntervals {
  * counts as often as the person was drawn, a pair of two people as often as both were (the product). Pairs share people, so intervals that
  * take pairs for independent are too narrow. Percentile intervals; the same seed gives the same intervals.
  */
-export function bootstrapRates(input: BootstrapInput, fars: readonly number[], thresholds: readonly number[], options: BootstrapOptions = {}): BootstrapIntervals {
+export function bootstrapRates(
+  input: BootstrapInput,
+  fars: readonly number[],
+  thresholds: readonly number[],
+  options: BootstrapOptions = {},
+): BootstrapIntervals {
   const { replicates = 1000, seed = 1, confidence = 0.95 } = options;
   if (!Number.isInteger(replicates) || replicates < 20 || replicates > 1_000_000) {
-    throw new FaceNetError('input', `bootstrap: replicates must be 20 to 1,000,000, got ${replicates}. 1,000 is usual.`);
+    throw new FaceNetError(
+      'input',
+      `bootstrap: replicates must be 20 to 1,000,000, got ${replicates}. 1,000 is usual.`,
+    );
   }
   const { identities, same, different } = input;
   const random = new Philox(seed, 0xb007);
@@ -75,13 +83,17 @@ export function bootstrapRates(input: BootstrapInput, fars: readonly number[], t
       const allowed = allowedFalseAccepts(fars[index]!, differentWeight);
       // The first pair whose weight takes the sum past what is allowed bounds the threshold from above.
       const first = walk.firstPast(allowed);
-      if (first < different.distance.length) vals[index]!.push(sameUpTo[countBelow(same.distance, different.distance[first]!)]! / sameWeight);
+      if (first < different.distance.length)
+        vals[index]!.push(sameUpTo[countBelow(same.distance, different.distance[first]!)]! / sameWeight);
       else if (allowed >= differentWeight) vals[index]!.push(1);
       else short[index] = true;
     }
   }
   if (counted < replicates / 2) {
-    throw new FaceNetError('input', `bootstrap: needs pairs of both kinds from several people, got them in ${counted} of ${replicates} draws of ${identities} people. Evaluate more people, or ask for no interval.`);
+    throw new FaceNetError(
+      'input',
+      `bootstrap: needs pairs of both kinds from several people, got them in ${counted} of ${replicates} draws of ${identities} people. Evaluate more people, or ask for no interval.`,
+    );
   }
   return {
     val: vals.map((values, i) => (short[i] ? null : percentileInterval(values, confidence))),
@@ -159,13 +171,22 @@ export function percentileInterval(values: readonly number[], confidence: number
  * A FAR's interval: at each end the wider of the bootstrap's and Clopper-Pearson's. The bootstrap knows that pairs share people, but
  * gives 0 .. 0 where nothing was accepted; Clopper-Pearson is honest there.
  */
-export function widerFarInterval(bootstrap: Interval, falseAccepts: number, differentPairs: number, confidence = 0.95): Interval {
+export function widerFarInterval(
+  bootstrap: Interval,
+  falseAccepts: number,
+  differentPairs: number,
+  confidence = 0.95,
+): Interval {
   const exact = clopperPearson(falseAccepts, differentPairs, confidence);
   return [Math.min(bootstrap[0], exact[0]), Math.max(bootstrap[1], exact[1])];
 }
 
 /** Sorts pairs by distance together with their people; equal distances keep their order. */
-export function identifiedPairs(distance: ArrayLike<number>, a: ArrayLike<number>, b: ArrayLike<number>): IdentifiedPairs {
+export function identifiedPairs(
+  distance: ArrayLike<number>,
+  a: ArrayLike<number>,
+  b: ArrayLike<number>,
+): IdentifiedPairs {
   const order = Uint32Array.from({ length: distance.length }, (_, i) => i);
   const values = Float64Array.from(distance);
   order.sort((i, j) => values[i]! - values[j]! || i - j);

@@ -47,7 +47,10 @@ export function normalisedMutualInformation(groups: ArrayLike<number>, labels: A
 function contingency(groups: ArrayLike<number>, labels: ArrayLike<number | string>) {
   const n = groups.length;
   if (n === 0 || labels.length !== n) {
-    throw new FaceNetError('input', `clustering score: needs as many groups as labels and at least one, got ${n} and ${labels.length}. Pass both in the order of the faces.`);
+    throw new FaceNetError(
+      'input',
+      `clustering score: needs as many groups as labels and at least one, got ${n} and ${labels.length}. Pass both in the order of the faces.`,
+    );
   }
   const groupSizes = new Map<number, number>();
   const labelSizes = new Map<number | string, number>();

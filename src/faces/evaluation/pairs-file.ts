@@ -40,15 +40,25 @@ export function readLfwPairs(text: string, suffix = '.jpg'): PairList {
   let end = lines.length;
   while (end > 1 && lines[end - 1]!.trim() === '') end--;
   if (end - 1 !== expected) {
-    throw new FaceNetError('input', `pairs file: must hold ${folds} x 2 x ${each} = ${expected} pairs after the first line, got ${end - 1}. The file is cut or its first line is wrong.`);
+    throw new FaceNetError(
+      'input',
+      `pairs file: must hold ${folds} x 2 x ${each} = ${expected} pairs after the first line, got ${end - 1}. The file is cut or its first line is wrong.`,
+    );
   }
   const pairs = lines.slice(1, end).map((line, i): ListedPair => {
     const same = i % (2 * each) < each;
     const fields = fieldsOf(line);
-    if (fields.length !== (same ? 3 : 4)) throw bad(i + 2, same ? 'must be "name n1 n2" of one person' : 'must be "name1 n1 name2 n2" of two people', line);
+    if (fields.length !== (same ? 3 : 4))
+      throw bad(i + 2, same ? 'must be "name n1 n2" of one person' : 'must be "name1 n1 name2 n2" of two people', line);
     const [nameA, nameB] = [fields[0]!, same ? fields[0]! : fields[2]!];
     const [numberA, numberB] = [fields[1]!, same ? fields[2]! : fields[3]!];
-    return { a: imagePath(nameA, numberA, suffix, i + 2), b: imagePath(nameB, numberB, suffix, i + 2), same, fold: Math.floor(i / (2 * each)), people: [nameA, nameB] };
+    return {
+      a: imagePath(nameA, numberA, suffix, i + 2),
+      b: imagePath(nameB, numberB, suffix, i + 2),
+      same,
+      fold: Math.floor(i / (2 * each)),
+      people: [nameA, nameB],
+    };
   });
   return { pairs, folds, pattern: `name/name_0001${suffix}` };
 }
@@ -70,7 +80,8 @@ export function readPairsCsv(text: string): PairList {
   const pairs: ListedPair[] = [];
   rows.forEach(({ fields, line }, row) => {
     if (fields.length === 1 && fields[0]!.trim() === '') return;
-    if (fields.length < 3 || fields.length > 5) throw bad(line, 'must have the fields a, b, same and perhaps fold and group', fields.join(','));
+    if (fields.length < 3 || fields.length > 5)
+      throw bad(line, 'must have the fields a, b, same and perhaps fold and group', fields.join(','));
     const [a, b, kind, fold, group] = fields.map((field, i) => (i < 2 || i === 4 ? field : field.trim()));
     const same = readSame(kind!);
     if (same === undefined) {
@@ -79,40 +90,65 @@ export function readPairsCsv(text: string): PairList {
     }
     if (a === '' || b === '' || /\0/.test(a! + b!)) throw bad(line, 'both images must be named', `${a},${b}`);
     const number = fold === undefined || fold === '' ? undefined : wholeNumber(fold);
-    if (number !== undefined && !(number >= 0 && number < 10_000)) throw bad(line, 'folds must be whole numbers from 0 to 9,999', fold!);
-    pairs.push({ a: a!, b: b!, same, ...(number !== undefined && { fold: number }), ...(group !== undefined && group !== '' && { group }) });
+    if (number !== undefined && !(number >= 0 && number < 10_000))
+      throw bad(line, 'folds must be whole numbers from 0 to 9,999', fold!);
+    pairs.push({
+      a: a!,
+      b: b!,
+      same,
+      ...(number !== undefined && { fold: number }),
+      ...(group !== undefined && group !== '' && { group }),
+    });
   });
-  if (pairs.length === 0) throw new FaceNetError('input', 'pairs file: must hold at least one pair, got none. Lines read "a,b,same".');
+  if (pairs.length === 0)
+    throw new FaceNetError('input', 'pairs file: must hold at least one pair, got none. Lines read "a,b,same".');
   const folded = pairs.filter((pair) => pair.fold !== undefined).length;
   if (folded > 0 && folded < pairs.length) {
-    throw new FaceNetError('input', `pairs file: either all pairs or none must name a fold, got ${folded} of ${pairs.length}. Complete the fourth column.`);
+    throw new FaceNetError(
+      'input',
+      `pairs file: either all pairs or none must name a fold, got ${folded} of ${pairs.length}. Complete the fourth column.`,
+    );
   }
-  return { pairs, folds: folded === 0 ? 0 : pairs.reduce((most, { fold }) => Math.max(most, fold! + 1), 0), pattern: 'the first two columns' };
+  return {
+    pairs,
+    folds: folded === 0 ? 0 : pairs.reduce((most, { fold }) => Math.max(most, fold! + 1), 0),
+    pattern: 'the first two columns',
+  };
 }
 
 /** Reads either format: LFW's when the first line is one or two numbers. */
 export function readPairs(text: string, suffix = '.jpg'): PairList {
   const header = fieldsOf(linesOf(text.slice(0, 200))[0] ?? '');
-  return header.length >= 1 && header.length <= 2 && header.every((field) => wholeNumber(field) >= 0) ? readLfwPairs(text, suffix) : readPairsCsv(text);
+  return header.length >= 1 && header.length <= 2 && header.every((field) => wholeNumber(field) >= 0)
+    ? readLfwPairs(text, suffix)
+    : readPairsCsv(text);
 }
 
 function readSame(text: string): boolean | undefined {
   switch (text.toLowerCase()) {
-    case '1': case 'true': return true;
-    case '0': case 'false': return false;
-    default: return undefined;
+    case '1':
+    case 'true':
+      return true;
+    case '0':
+    case 'false':
+      return false;
+    default:
+      return undefined;
   }
 }
 
 function linesOf(text: string): string[] {
   const lines = text.replace(/^\ufeff/, '').split(/\r\n|\n|\r/);
-  if (lines.length > mostLines) throw new FaceNetError('input', `pairs file: must have at most ${mostLines} lines, got ${lines.length}. Split it.`);
+  if (lines.length > mostLines)
+    throw new FaceNetError('input', `pairs file: must have at most ${mostLines} lines, got ${lines.length}. Split it.`);
   return lines;
 }
 
 /** LFW separates by tabs; files that went through an editor by blanks. */
 function fieldsOf(line: string): string[] {
-  return (line.includes('\t') ? line.split('\t').map((field) => field.trim()) : line.trim().split(/ +/)).filter((field) => field !== '');
+  return (line.includes('\t') ? line.split('\t').map((field) => field.trim()) : line.trim().split(/ +/)).filter(
+    (field) => field !== '',
+  );
 }
 
 function wholeNumber(text: string): number {
@@ -139,7 +175,8 @@ function csvRows(text: string, separator: string): { fields: string[]; line: num
         if (text[at] !== '"') break;
         field += '"';
       }
-      if (at < text.length && text[at] !== separator && text[at] !== '\n' && text[at] !== '\r') throw bad(line, 'a closing quote must end its field', text.slice(at, at + 40));
+      if (at < text.length && text[at] !== separator && text[at] !== '\n' && text[at] !== '\r')
+        throw bad(line, 'a closing quote must end its field', text.slice(at, at + 40));
     } else {
       const from = at;
       while (at < text.length && text[at] !== separator && text[at] !== '\n' && text[at] !== '\r') at++;
@@ -151,7 +188,8 @@ function csvRows(text: string, separator: string): { fields: string[]; line: num
       continue;
     }
     rows.push({ fields, line: start });
-    if (rows.length > mostLines) throw new FaceNetError('input', `pairs file: must have at most ${mostLines} lines, got more. Split it.`);
+    if (rows.length > mostLines)
+      throw new FaceNetError('input', `pairs file: must have at most ${mostLines} lines, got more. Split it.`);
     if (at >= text.length) return rows;
     at += text[at] === '\r' && text[at + 1] === '\n' ? 2 : 1;
     line++;
@@ -162,5 +200,9 @@ function csvRows(text: string, separator: string): { fields: string[]; line: num
 
 function bad(line: number, rule: string, got: string): FaceNetError {
   const shown = got.length > 60 ? `${got.slice(0, 60)}...` : got;
-  return new FaceNetError('input', `pairs file, line ${line}: ${rule}, got ${JSON.stringify(shown)}. Correct this line.`, { index: line });
+  return new FaceNetError(
+    'input',
+    `pairs file, line ${line}: ${rule}, got ${JSON.stringify(shown)}. Correct this line.`,
+    { index: line },
+  );
 }

@@ -2,9 +2,17 @@ import { FaceNetError } from '../../errors.ts';
 import { calibrate, type OperatingPoint } from '../operating-point.ts';
 import { defaultFars } from './all-pairs.ts';
 import { type BootstrapOptions, bootstrapRates, type IdentifiedPairs, identifiedPairs } from './bootstrap.ts';
-import { bestThreshold, type FoldEvaluation, foldAccuracy, type FoldPair } from './folds.ts';
+import { bestThreshold, type FoldEvaluation, type FoldPair, foldAccuracy } from './folds.ts';
 import { type GroupReport, groupReports } from './groups.ts';
-import { areaUnderRoc, type CurvePoint, type DetPoint, detCurve, equalErrorRate, pairDistances, rocCurve } from './rates.ts';
+import {
+  areaUnderRoc,
+  type CurvePoint,
+  type DetPoint,
+  detCurve,
+  equalErrorRate,
+  pairDistances,
+  rocCurve,
+} from './rates.ts';
 import type { Interval } from './statistics.ts';
 
 /** A pair to evaluate. */
@@ -67,7 +75,10 @@ export function evaluatePairs(list: Iterable<ScoredPair>, options: PairEvaluatio
   const all = [...list];
   const pairs = all.filter((pair): pair is ScoredPair & { distance: number } => pair.distance !== null);
   if (pairs.length === 0) {
-    throw new FaceNetError('input', `pairs: at least one must be readable, got 0 of ${all.length}; the first path tried was ${all[0]?.path ?? 'not given'}, expected ${options.pattern ?? 'an image'}. Check the folder and the file suffix.`);
+    throw new FaceNetError(
+      'input',
+      `pairs: at least one must be readable, got 0 of ${all.length}; the first path tried was ${all[0]?.path ?? 'not given'}, expected ${options.pattern ?? 'an image'}. Check the folder and the file suffix.`,
+    );
   }
   const folds = foldAccuracy(foldsOf(all, options.folds ?? 10));
   const sorted = pairDistances(distancesOf(pairs, true), distancesOf(pairs, false));
@@ -75,7 +86,11 @@ export function evaluatePairs(list: Iterable<ScoredPair>, options: PairEvaluatio
   const points = fars.map((far) => calibrate(sorted, { far, source, ...(people && { people, bootstrap: options }) }));
   const intervals = people ? bootstrapRates(people, fars, [], options).val : null;
   const { threshold } = bestThreshold(pairs);
-  const groups = groupReports(pairs.filter((pair): pair is ScoredPair & { distance: number; group: string } => pair.group !== undefined), threshold, fars);
+  const groups = groupReports(
+    pairs.filter((pair): pair is ScoredPair & { distance: number; group: string } => pair.group !== undefined),
+    threshold,
+    fars,
+  );
   const roc = rocCurve(sorted, 1000);
   return {
     accuracy: folds.mean,
@@ -106,7 +121,10 @@ function distancesOf(pairs: readonly (ScoredPair & { distance: number })[], same
 function foldsOf(pairs: readonly ScoredPair[], count: number): FoldPair[][] {
   const named = pairs.filter(({ fold }) => fold !== undefined).length;
   if (named > 0 && named < pairs.length) {
-    throw new FaceNetError('input', `pairs: either all or none must name a fold, got ${named} of ${pairs.length}. Name the others' folds.`);
+    throw new FaceNetError(
+      'input',
+      `pairs: either all or none must name a fold, got ${named} of ${pairs.length}. Name the others' folds.`,
+    );
   }
   if (named === 0 && (!Number.isInteger(count) || count < 2)) {
     throw new FaceNetError('input', `folds: must be a whole number of 2 or more, got ${count}. LFW takes 10.`);
@@ -118,7 +136,11 @@ function foldsOf(pairs: readonly ScoredPair[], count: number): FoldPair[][] {
     const kind = pair.same ? 1 : 0;
     const fold = pair.fold ?? Math.floor((seen[kind]!++ * count) / totals[kind]!);
     if (!Number.isInteger(fold) || fold < 0 || fold >= 10_000) {
-      throw new FaceNetError('input', `pairs: folds must be whole numbers from 0 to 9,999, got ${fold} at pair ${index}. Number them from 0.`, { index });
+      throw new FaceNetError(
+        'input',
+        `pairs: folds must be whole numbers from 0 to 9,999, got ${fold} at pair ${index}. Number them from 0.`,
+        { index },
+      );
     }
     while (folds.length <= fold) folds.push([]);
     folds[fold]!.push(pair);
@@ -127,7 +149,9 @@ function foldsOf(pairs: readonly ScoredPair[], count: number): FoldPair[][] {
 }
 
 /** The pairs with their people as numbers, when every pair names them. */
-function identified(pairs: readonly (ScoredPair & { distance: number })[]): { identities: number; same: IdentifiedPairs; different: IdentifiedPairs } | null {
+function identified(
+  pairs: readonly (ScoredPair & { distance: number })[],
+): { identities: number; same: IdentifiedPairs; different: IdentifiedPairs } | null {
   if (!pairs.every(({ people }) => people)) return null;
   const numbers = new Map<string, number>();
   const numberOf = (name: string): number => {
@@ -137,7 +161,11 @@ function identified(pairs: readonly (ScoredPair & { distance: number })[]): { id
   };
   const side = (same: boolean): IdentifiedPairs => {
     const chosen = pairs.filter((pair) => pair.same === same);
-    return identifiedPairs(chosen.map(({ distance }) => distance), chosen.map(({ people }) => numberOf(people![0])), chosen.map(({ people }) => numberOf(people![1])));
+    return identifiedPairs(
+      chosen.map(({ distance }) => distance),
+      chosen.map(({ people }) => numberOf(people![0])),
+      chosen.map(({ people }) => numberOf(people![1])),
+    );
   };
   const [same, different] = [side(true), side(false)];
   return { identities: numbers.size, same, different };

@@ -31,7 +31,11 @@ export interface RatesAtFar extends RatesAtThreshold {
   readonly note?: string;
 }
 
-export interface CurvePoint { readonly threshold: number; readonly val: number; readonly far: number }
+export interface CurvePoint {
+  readonly threshold: number;
+  readonly val: number;
+  readonly far: number;
+}
 
 /** Copies and sorts the distances. Throws 'input' with the index of a distance that is negative or not finite. */
 export function pairDistances(same: NumberList, different: NumberList): PairDistances {
@@ -42,7 +46,11 @@ function sortedDistances(distances: NumberList, kind: string): Float64Array {
   for (let i = 0; i < distances.length; i++) {
     const distance = distances[i]!;
     if (!(distance >= 0 && Number.isFinite(distance))) {
-      throw new FaceNetError('input', `${kind} distances: must be finite and 0 or more, got ${distance} at index ${i}. Leave this pair out.`, { index: i });
+      throw new FaceNetError(
+        'input',
+        `${kind} distances: must be finite and 0 or more, got ${distance} at index ${i}. Leave this pair out.`,
+        { index: i },
+      );
     }
   }
   return Float64Array.from(distances).sort();
@@ -110,17 +118,38 @@ export function valAtFar(pairs: PairDistances, targetFar: number): RatesAtFar {
     trueAccepts > 0 ? same[trueAccepts - 1]! : Number.NEGATIVE_INFINITY,
     falseAccepts > 0 ? different[falseAccepts - 1]! : Number.NEGATIVE_INFINITY,
   );
-  return ratesAtFar({ targetFar, thresholdFrom, thresholdBelow, trueAccepts, falseAccepts, sameCount: same.length, differentCount: different.length });
+  return ratesAtFar({
+    targetFar,
+    thresholdFrom,
+    thresholdBelow,
+    trueAccepts,
+    falseAccepts,
+    sameCount: same.length,
+    differentCount: different.length,
+  });
 }
 
 /** Puts counts into the form of RatesAtFar; shared with the evaluation over all pairs, which counts in another way. */
-export function ratesAtFar(counts: { targetFar: number; thresholdFrom: number; thresholdBelow: number; trueAccepts: number; falseAccepts: number; sameCount: number; differentCount: number }): RatesAtFar {
+export function ratesAtFar(counts: {
+  targetFar: number;
+  thresholdFrom: number;
+  thresholdBelow: number;
+  trueAccepts: number;
+  falseAccepts: number;
+  sameCount: number;
+  differentCount: number;
+}): RatesAtFar {
   const { targetFar, thresholdFrom, thresholdBelow, trueAccepts, falseAccepts } = counts;
   const resolution = 1 / counts.differentCount;
   // FAR 0 is an exact demand, not one that needs resolving.
   const unresolved = targetFar > 0 && targetFar < resolution;
   return {
-    targetFar, thresholdFrom, thresholdBelow, trueAccepts, falseAccepts, resolution,
+    targetFar,
+    thresholdFrom,
+    thresholdBelow,
+    trueAccepts,
+    falseAccepts,
+    resolution,
     threshold: thresholdWithin(thresholdFrom, thresholdBelow),
     val: trueAccepts / counts.sameCount,
     far: falseAccepts / counts.differentCount,
@@ -154,13 +183,22 @@ export function rocCurve(pairs: PairDistances, points = Number.POSITIVE_INFINITY
   let keptVal = Number.NEGATIVE_INFINITY;
   let keptFar = Number.NEGATIVE_INFINITY;
   while (accepted < same.length || mistaken < different.length) {
-    const threshold = Math.min(same[accepted] ?? Number.POSITIVE_INFINITY, different[mistaken] ?? Number.POSITIVE_INFINITY);
+    const threshold = Math.min(
+      same[accepted] ?? Number.POSITIVE_INFINITY,
+      different[mistaken] ?? Number.POSITIVE_INFINITY,
+    );
     while (accepted < same.length && same[accepted] === threshold) accepted++;
     while (mistaken < different.length && different[mistaken] === threshold) mistaken++;
     const val = accepted / same.length;
     const far = mistaken / different.length;
     const last = accepted === same.length && mistaken === different.length;
-    if (points === Number.POSITIVE_INFINITY || curve.length === 0 || last || val - keptVal >= step || far - keptFar >= step) {
+    if (
+      points === Number.POSITIVE_INFINITY ||
+      curve.length === 0 ||
+      last ||
+      val - keptVal >= step ||
+      far - keptFar >= step
+    ) {
       curve.push({ threshold, val, far });
       keptVal = val;
       keptFar = far;
@@ -202,19 +240,33 @@ export function crossing(before: { val: number; far: number }, after: { val: num
 }
 
 /** A point of a DET curve: both error rates, and their normal deviates (the curve's axes). */
-export interface DetPoint { readonly threshold: number; readonly far: number; readonly falseRejectRate: number; readonly x: number; readonly y: number }
+export interface DetPoint {
+  readonly threshold: number;
+  readonly far: number;
+  readonly falseRejectRate: number;
+  readonly x: number;
+  readonly y: number;
+}
 
 /** The ROC as detection error trade-off; points with a rate of exactly 0 or 1, which lie at infinity, are left out. */
 export function detCurve(roc: readonly CurvePoint[]): DetPoint[] {
   return roc
     .filter(({ val, far }) => val > 0 && val < 1 && far > 0 && far < 1)
-    .map(({ threshold, val, far }) => ({ threshold, far, falseRejectRate: 1 - val, x: normalQuantile(far), y: normalQuantile(1 - val) }));
+    .map(({ threshold, val, far }) => ({
+      threshold,
+      far,
+      falseRejectRate: 1 - val,
+      x: normalQuantile(far),
+      y: normalQuantile(1 - val),
+    }));
 }
 
 export function needSame(count: number): void {
-  if (count === 0) throw new FaceNetError('input', 'VAL: needs pairs of one person, got none. Add some, or ask for the FAR only.');
+  if (count === 0)
+    throw new FaceNetError('input', 'VAL: needs pairs of one person, got none. Add some, or ask for the FAR only.');
 }
 
 export function needDifferent(count: number): void {
-  if (count === 0) throw new FaceNetError('input', 'FAR: needs pairs of two people, got none. Add some, or ask for the VAL only.');
+  if (count === 0)
+    throw new FaceNetError('input', 'FAR: needs pairs of two people, got none. Add some, or ask for the VAL only.');
 }

@@ -35,7 +35,11 @@ export interface SplitOptions {
  * all its pairs, and the mean is given with the standard error over the splits (`standardError`). Splits by people are filled
  * evenly: in a seeded order, each person goes to the split with the fewest images.
  */
-export async function splitEvaluation(vectors: VectorSet, labels: ArrayLike<number | string>, options: SplitOptions = {}): Promise<SplitEvaluation> {
+export async function splitEvaluation(
+  vectors: VectorSet,
+  labels: ArrayLike<number | string>,
+  options: SplitOptions = {},
+): Promise<SplitEvaluation> {
   const { far = 1e-3, splits = 5, by = 'people', seed = 1, signal } = options;
   if (!Number.isInteger(splits) || splits < 2 || splits > 1000) {
     throw new FaceNetError('input', `splits: must be 2 to 1,000, got ${splits}. The paper takes 5.`);
@@ -43,10 +47,23 @@ export async function splitEvaluation(vectors: VectorSet, labels: ArrayLike<numb
   const people = identityNumbers(labels, vectors.count);
   const results: SplitResult[] = [];
   for (const rows of deal(people, splits, by, new Philox(seed, 0x5b117))) {
-    const chosen = { data: vectors.data.slice(0, rows.length * vectors.dimensions), count: rows.length, dimensions: vectors.dimensions };
-    rows.forEach((row, i) => chosen.data.set(vectors.data.subarray(row * vectors.dimensions, (row + 1) * vectors.dimensions), i * vectors.dimensions));
+    const chosen = {
+      data: vectors.data.slice(0, rows.length * vectors.dimensions),
+      count: rows.length,
+      dimensions: vectors.dimensions,
+    };
+    rows.forEach((row, i) =>
+      chosen.data.set(
+        vectors.data.subarray(row * vectors.dimensions, (row + 1) * vectors.dimensions),
+        i * vectors.dimensions,
+      ),
+    );
     const names = rows.map((row) => people[row]!);
-    const { samePairs, differentPairs, valAtFar: [rates] } = await evaluateAllPairs(chosen, names, { fars: [far], intervals: false, ...(signal && { signal }) });
+    const {
+      samePairs,
+      differentPairs,
+      valAtFar: [rates],
+    } = await evaluateAllPairs(chosen, names, { fars: [far], intervals: false, ...(signal && { signal }) });
     const { valInterval: _, farInterval: __, ...counted } = rates!;
     results.push({ ...counted, images: rows.length, people: new Set(names).size, samePairs, differentPairs });
   }

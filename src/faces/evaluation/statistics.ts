@@ -21,13 +21,17 @@ export interface Summary {
 /** Summarises figures. With a single one both deviations that divide by n - 1 are NaN-free zeros. Throws 'input' for none or one not finite. */
 export function summarise(values: NumberList): Summary {
   const count = values.length;
-  if (count === 0) throw new FaceNetError('input', 'summary: needs at least one figure, got none. Evaluate something first.');
+  if (count === 0)
+    throw new FaceNetError('input', 'summary: needs at least one figure, got none. Evaluate something first.');
   let sum = 0;
   let smallest = Number.POSITIVE_INFINITY;
   let largest = Number.NEGATIVE_INFINITY;
   for (let i = 0; i < count; i++) {
     const value = values[i]!;
-    if (!Number.isFinite(value)) throw new FaceNetError('input', `summary: figures must be finite, got ${value} at index ${i}. Leave it out.`, { index: i });
+    if (!Number.isFinite(value))
+      throw new FaceNetError('input', `summary: figures must be finite, got ${value} at index ${i}. Leave it out.`, {
+        index: i,
+      });
     sum += value;
     smallest = Math.min(smallest, value);
     largest = Math.max(largest, value);
@@ -37,7 +41,11 @@ export function summarise(values: NumberList): Summary {
   for (let i = 0; i < count; i++) squares += (values[i]! - mean) ** 2;
   const sampleDeviation = count > 1 ? Math.sqrt(squares / (count - 1)) : 0;
   return {
-    count, mean, smallest, largest, sampleDeviation,
+    count,
+    mean,
+    smallest,
+    largest,
+    sampleDeviation,
     populationDeviation: Math.sqrt(squares / count),
     standardError: sampleDeviation / Math.sqrt(count),
   };
@@ -68,7 +76,10 @@ export function wilson(successes: number, trials: number, confidence = 0.95): In
 
 function checkCounts(successes: number, trials: number, confidence: number): void {
   if (!Number.isInteger(successes) || !Number.isInteger(trials) || trials < 1 || successes < 0 || successes > trials) {
-    throw new FaceNetError('input', `interval: needs 0 to n successes of n > 0 trials, got ${successes} of ${trials}. Give counts, not rates.`);
+    throw new FaceNetError(
+      'input',
+      `interval: needs 0 to n successes of n > 0 trials, got ${successes} of ${trials}. Give counts, not rates.`,
+    );
   }
   if (!(confidence > 0 && confidence < 1)) {
     throw new FaceNetError('input', `interval: confidence must lie between 0 and 1, got ${confidence}. 0.95 is usual.`);
@@ -134,7 +145,8 @@ export function logGamma(x: number): number {
  * -Infinity and Infinity.
  */
 export function normalQuantile(p: number): number {
-  if (!(p >= 0 && p <= 1)) throw new FaceNetError('input', `normal quantile: needs a probability, got ${p}. Give a rate from 0 to 1.`);
+  if (!(p >= 0 && p <= 1))
+    throw new FaceNetError('input', `normal quantile: needs a probability, got ${p}. Give a rate from 0 to 1.`);
   if (p === 0 || p === 1) return p === 0 ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY;
   if (p === 0.5) return 0;
   if (p > 0.5) return -normalQuantile(1 - p);

@@ -17,7 +17,8 @@ export const longestLabel = 4096;
  * surrogate pair. Error texts never repeat a label.
  */
 export function checkLabel(label: unknown): asserts label is string {
-  const refuse = (rule: string, got: string) => new FaceNetError('input', `label: ${rule}, got ${got}. Give the person another name.`);
+  const refuse = (rule: string, got: string) =>
+    new FaceNetError('input', `label: ${rule}, got ${got}. Give the person another name.`);
   if (typeof label !== 'string') throw refuse('must be a text', typeof label);
   if (label.trim() === '') throw refuse('must not be empty or blank', `${label.length} blank characters`);
   if (label.length > longestLabel) throw refuse(`must have at most ${longestLabel} characters`, `${label.length}`);
@@ -30,11 +31,15 @@ export function checkLabel(label: unknown): asserts label is string {
 export function checkedMeta(meta: unknown): Record<string, string> | undefined {
   if (meta === undefined) return undefined;
   if (typeof meta !== 'object' || meta === null || Array.isArray(meta)) {
-    throw new FaceNetError('input', `meta: must be an object of texts, got ${meta === null ? 'null' : typeof meta}. Give { key: 'text' }.`);
+    throw new FaceNetError(
+      'input',
+      `meta: must be an object of texts, got ${meta === null ? 'null' : typeof meta}. Give { key: 'text' }.`,
+    );
   }
   const pairs = Object.entries(meta as Record<string, unknown>);
   for (const [, value] of pairs) {
-    if (typeof value !== 'string') throw new FaceNetError('input', `meta: values must be texts, got ${typeof value}. Give { key: 'text' }.`);
+    if (typeof value !== 'string')
+      throw new FaceNetError('input', `meta: values must be texts, got ${typeof value}. Give { key: 'text' }.`);
   }
   // fromEntries defines keys such as __proto__ like any other.
   return Object.fromEntries(pairs as [string, string][]);
@@ -46,15 +51,25 @@ export function checkedMeta(meta: unknown): Record<string, string> | undefined {
  */
 export function templateFromJson(value: unknown, dimensions: number): Float32Array {
   const refuse = (rule: string, got: string, index?: number) =>
-    new FaceNetError('input', `template: ${rule}, got ${got}. Give the ${dimensions} numbers of an embedding.`, index === undefined ? {} : { index });
-  if (typeof value !== 'object' || value === null) throw refuse('must be a list of numbers', value === null ? 'null' : typeof value);
+    new FaceNetError(
+      'input',
+      `template: ${rule}, got ${got}. Give the ${dimensions} numbers of an embedding.`,
+      index === undefined ? {} : { index },
+    );
+  if (typeof value !== 'object' || value === null)
+    throw refuse('must be a list of numbers', value === null ? 'null' : typeof value);
   const list = Array.isArray(value) || ArrayBuffer.isView(value) ? (value as unknown as ArrayLike<unknown>) : null;
   const length = list ? list.length : Object.keys(value).length;
   if (length !== dimensions) throw refuse(`must hold ${dimensions} numbers`, `${length}`);
   const vector = new Float32Array(dimensions);
   for (let i = 0; i < dimensions; i++) {
     const number = list ? list[i] : Object.hasOwn(value, i) ? (value as Record<number, unknown>)[i] : undefined;
-    if (typeof number !== 'number' || !Number.isFinite(number)) throw refuse(`must hold a finite number at index ${i}`, number === null ? 'null' : typeof number === 'number' ? String(number) : typeof number, i);
+    if (typeof number !== 'number' || !Number.isFinite(number))
+      throw refuse(
+        `must hold a finite number at index ${i}`,
+        number === null ? 'null' : typeof number === 'number' ? String(number) : typeof number,
+        i,
+      );
     vector[i] = number;
   }
   return vector;

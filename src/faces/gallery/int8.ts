@@ -34,7 +34,12 @@ export function int8Scales(data: Int8Array, count: number, dimensions: number): 
   for (let row = 0; row < count; row++) {
     let square = 0;
     for (let i = row * dimensions; i < (row + 1) * dimensions; i++) square += data[i]! * data[i]!;
-    if (square === 0) throw new FaceNetError('input', `int8 templates: rows must not be zero, got zeros at row ${row}. Embed this face again.`, { index: row });
+    if (square === 0)
+      throw new FaceNetError(
+        'input',
+        `int8 templates: rows must not be zero, got zeros at row ${row}. Embed this face again.`,
+        { index: row },
+      );
     scales[row] = 1 / Math.sqrt(square);
   }
   return scales;
@@ -59,9 +64,18 @@ export interface Int8Loss {
 }
 
 /** Measures what rounding to bytes costs on faces of one's own; with labels also in VAL at FAR over all pairs. */
-export async function int8Loss(vectors: VectorSet, labels?: ArrayLike<number | string>, fars: readonly number[] = [1e-1, 1e-2, 1e-3]): Promise<Int8Loss> {
-  if (vectors.count === 0) throw new FaceNetError('input', 'int8 loss: needs at least one vector, got none. Embed some faces first.');
-  const rounded: VectorSet = { data: dequantise(quantise(vectors)), count: vectors.count, dimensions: vectors.dimensions };
+export async function int8Loss(
+  vectors: VectorSet,
+  labels?: ArrayLike<number | string>,
+  fars: readonly number[] = [1e-1, 1e-2, 1e-3],
+): Promise<Int8Loss> {
+  if (vectors.count === 0)
+    throw new FaceNetError('input', 'int8 loss: needs at least one vector, got none. Embed some faces first.');
+  const rounded: VectorSet = {
+    data: dequantise(quantise(vectors)),
+    count: vectors.count,
+    dimensions: vectors.dimensions,
+  };
   let sum = 0;
   let largest = 0;
   for (let row = 0; row < vectors.count; row++) {
@@ -70,12 +84,17 @@ export async function int8Loss(vectors: VectorSet, labels?: ArrayLike<number | s
     largest = Math.max(largest, distance);
   }
   const [before, after] = labels
-    ? [await evaluateAllPairs(vectors, labels, { fars, intervals: false }), await evaluateAllPairs(rounded, labels, { fars, intervals: false })]
+    ? [
+        await evaluateAllPairs(vectors, labels, { fars, intervals: false }),
+        await evaluateAllPairs(rounded, labels, { fars, intervals: false }),
+      ]
     : [null, null];
   return {
     meanDistance: sum / vectors.count,
     largestDistance: largest,
-    valAtFar: before ? before.valAtFar.map(({ targetFar, val }, i) => ({ targetFar, float32: val, int8: after!.valAtFar[i]!.val })) : [],
+    valAtFar: before
+      ? before.valAtFar.map(({ targetFar, val }, i) => ({ targetFar, float32: val, int8: after!.valAtFar[i]!.val }))
+      : [],
     bytes: { float32: 4 * vectors.dimensions, int8: vectors.dimensions },
   };
 }

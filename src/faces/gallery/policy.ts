@@ -15,10 +15,16 @@ import type { TemplateTable } from './template-table.ts';
 export type GalleryPolicy = 'nearest' | 'knn' | 'mean' | 'median' | 'mean-distance';
 
 /** People from best to worst match. */
-export interface Ranked { readonly label: string; readonly distance: number }
+export interface Ranked {
+  readonly label: string;
+  readonly distance: number;
+}
 
 /** The representation that `mean` and `median` search instead of the templates: one vector a person, in the order of people. */
-export function personVectors(table: TemplateTable, policy: 'mean' | 'median'): { vectors: VectorSet; labels: string[] } {
+export function personVectors(
+  table: TemplateTable,
+  policy: 'mean' | 'median',
+): { vectors: VectorSet; labels: string[] } {
   const labels = [...table.labels()];
   const data = new Float32Array(labels.length * table.dimensions);
   labels.forEach((label, person) => data.set(personVector(table, label, policy), person * table.dimensions));
@@ -28,7 +34,8 @@ export function personVectors(table: TemplateTable, policy: 'mean' | 'median'): 
 function personVector(table: TemplateTable, label: string, policy: 'mean' | 'median'): Float32Array {
   const rows = table.rowsOf(label).map((row) => table.vector(row));
   const middle = Float64Array.from({ length: table.dimensions }, (_, k) =>
-    policy === 'mean' ? rows.reduce((sum, row) => sum + row[k]!, 0) : median(rows.map((row) => row[k]!)));
+    policy === 'mean' ? rows.reduce((sum, row) => sum + row[k]!, 0) : median(rows.map((row) => row[k]!)),
+  );
   return normalised(middle) ?? rows[0]!;
 }
 
@@ -42,19 +49,31 @@ function median(values: number[]): number {
  * The `limit` nearest people by their nearest template. Asks for ever more templates until enough people are among them, so that it stays
  * exact whatever number one person has.
  */
-export async function nearestPeople(query: Float32Array, table: TemplateTable, search: VectorSearch, limit: number): Promise<Ranked[]> {
+export async function nearestPeople(
+  query: Float32Array,
+  table: TemplateTable,
+  search: VectorSearch,
+  limit: number,
+): Promise<Ranked[]> {
   for (let k = Math.max(16, 4 * limit); ; k *= 8) {
     const found = exactDistances(query, table.searched(), await search.nearest(query, Math.min(k, table.size)));
     const people = new Map<string, number>();
     found.rows.forEach((row, i) => {
       if (!people.has(table.label(row))) people.set(table.label(row), found.distances[i]!);
     });
-    if (people.size >= limit || k >= table.size) return [...people].slice(0, limit).map(([label, distance]) => ({ label, distance }));
+    if (people.size >= limit || k >= table.size)
+      return [...people].slice(0, limit).map(([label, distance]) => ({ label, distance }));
   }
 }
 
 /** People by their votes among the k nearest templates. */
-export async function votedPeople(query: Float32Array, table: TemplateTable, search: VectorSearch, k: number, limit: number): Promise<Ranked[]> {
+export async function votedPeople(
+  query: Float32Array,
+  table: TemplateTable,
+  search: VectorSearch,
+  k: number,
+  limit: number,
+): Promise<Ranked[]> {
   const found = exactDistances(query, table.searched(), await search.nearest(query, Math.min(k, table.size)));
   const people = new Map<string, { votes: number; distance: number }>();
   found.rows.forEach((row, i) => {
@@ -64,7 +83,10 @@ export async function votedPeople(query: Float32Array, table: TemplateTable, sea
     else people.set(label, { votes: 1, distance: found.distances[i]! });
   });
   // Sorting keeps the order of equal ones, which is that of their nearest templates.
-  return [...people].sort(([, a], [, b]) => b.votes - a.votes).slice(0, limit).map(([label, { distance }]) => ({ label, distance }));
+  return [...people]
+    .sort(([, a], [, b]) => b.votes - a.votes)
+    .slice(0, limit)
+    .map(([label, { distance }]) => ({ label, distance }));
 }
 
 /** People by the mean distance of their templates: one pass over all of them. */
@@ -88,7 +110,12 @@ export function exactDistances(query: Float32Array, searched: SearchedVectors, {
 }
 
 /** Distance of a query to one person by a policy. `knn` judges one person by the nearest template. */
-export function distanceToPerson(query: Float32Array, table: TemplateTable, label: string, policy: GalleryPolicy): number {
+export function distanceToPerson(
+  query: Float32Array,
+  table: TemplateTable,
+  label: string,
+  policy: GalleryPolicy,
+): number {
   const distances = table.rowsOf(label).map((row) => rowDistance(query, table.searched(), row));
   switch (policy) {
     case 'nearest':

@@ -36,7 +36,12 @@ export function nearestRows(query: Float32Array, vectors: SearchedVectors, k: nu
 }
 
 /** Squared distance to a row, or some number above `limit` as soon as it is certain to exceed it. The value cut at 4 is that of unit vectors. */
-export function rowDistance(query: Float32Array, vectors: SearchedVectors, row: number, limit = Number.POSITIVE_INFINITY): number {
+export function rowDistance(
+  query: Float32Array,
+  vectors: SearchedVectors,
+  row: number,
+  limit = Number.POSITIVE_INFINITY,
+): number {
   const { data, dimensions } = vectors;
   const scale = 'scales' in vectors ? vectors.scales[row]! : 1;
   let sum = 0;
@@ -81,8 +86,13 @@ export class NearestHeap {
   }
 
   sorted(): Nearest {
-    const order = this.#rows.map((_, i) => i).sort((i, j) => this.#distances[i]! - this.#distances[j]! || this.#rows[i]! - this.#rows[j]!);
-    return { rows: Uint32Array.from(order, (i) => this.#rows[i]!), distances: Float64Array.from(order, (i) => this.#distances[i]!) };
+    const order = this.#rows
+      .map((_, i) => i)
+      .sort((i, j) => this.#distances[i]! - this.#distances[j]! || this.#rows[i]! - this.#rows[j]!);
+    return {
+      rows: Uint32Array.from(order, (i) => this.#rows[i]!),
+      distances: Float64Array.from(order, (i) => this.#distances[i]!),
+    };
   }
 
   #isNearer(row: number, distance: number, than: number): boolean {
@@ -108,7 +118,8 @@ export class NearestHeap {
     for (let at = 0; ; ) {
       let farthest = at;
       for (const child of [2 * at + 1, 2 * at + 2]) {
-        if (child < this.#rows.length && this.#isNearer(this.#rows[farthest]!, this.#distances[farthest]!, child)) farthest = child;
+        if (child < this.#rows.length && this.#isNearer(this.#rows[farthest]!, this.#distances[farthest]!, child))
+          farthest = child;
       }
       if (farthest === at) return;
       this.#swap(at, farthest);

@@ -30,7 +30,10 @@ export class MemoryStore implements GalleryStore {
 
   async open(fingerprint: string, dimensions: number): Promise<void> {
     if (this.#model && (this.#model.fingerprint !== fingerprint || this.#model.dimensions !== dimensions)) {
-      throw new FaceNetError('mismatch', `gallery store: holds templates of ${this.#model.fingerprint} (${this.#model.dimensions} numbers), got ${fingerprint} (${dimensions}). Enrol everybody again with this model.`);
+      throw new FaceNetError(
+        'mismatch',
+        `gallery store: holds templates of ${this.#model.fingerprint} (${this.#model.dimensions} numbers), got ${fingerprint} (${dimensions}). Enrol everybody again with this model.`,
+      );
     }
     this.#model = { fingerprint, dimensions };
   }

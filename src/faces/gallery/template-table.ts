@@ -1,6 +1,6 @@
 import type { VectorSet } from '../distance.ts';
-import { dequantise, quantise } from './int8.ts';
 import type { Entry } from './entry.ts';
+import { dequantise, quantise } from './int8.ts';
 import type { SearchedVectors } from './search.ts';
 
 export type TemplateKind = 'float32' | 'int8';
@@ -69,19 +69,31 @@ export class TemplateTable {
   /** A copy of a whole row. */
   entry(row: number): Entry {
     const meta = this.#metas[row];
-    return { id: this.#ids[row]!, label: this.#labels[row]!, vector: this.vector(row), ...(meta && { meta: Object.fromEntries(Object.entries(meta)) }) };
+    return {
+      id: this.#ids[row]!,
+      label: this.#labels[row]!,
+      vector: this.vector(row),
+      ...(meta && { meta: Object.fromEntries(Object.entries(meta)) }),
+    };
   }
 
   /** All rows as they lie in memory: views, valid until the next change. */
   searched(): SearchedVectors {
     const [count, dimensions] = [this.size, this.dimensions];
     if (this.kind === 'float32') return { data: this.#floats.subarray(0, count * dimensions), count, dimensions };
-    return { data: this.#bytes.subarray(0, count * dimensions), scales: this.#scales.subarray(0, count), count, dimensions };
+    return {
+      data: this.#bytes.subarray(0, count * dimensions),
+      scales: this.#scales.subarray(0, count),
+      count,
+      dimensions,
+    };
   }
 
   /** What a vector becomes when this table keeps it. */
   kept(vector: Float32Array): Float32Array {
-    return this.kind === 'float32' ? vector.slice() : dequantise(quantise({ data: vector, count: 1, dimensions: vector.length }));
+    return this.kind === 'float32'
+      ? vector.slice()
+      : dequantise(quantise({ data: vector, count: 1, dimensions: vector.length }));
   }
 
   /** The row of a person's template with these numbers, if there is one. */
