@@ -18,7 +18,7 @@ struct Params {
   kernelHeight : u32, kernelWidth : u32, strideY : u32, strideX : u32, padTop : u32, padLeft : u32, relu : u32,
   // Tiles compute gridHeight x gridWidth pixels of y, at start + step * grid: all of y, or every other pixel of a gradient.
   gridHeight : u32, gridWidth : u32, stepY : u32, stepX : u32, startY : u32, startX : u32,
-  xSlice : u32, weightSlice : u32, ySlice : u32,  // elements between the slices of z: several products of one shape in one launch
+  xSlice : u32, weightSlice : u32, ySlice : u32,  // elements between the slices of z (of x, of weight or dy, of the result)
   layer : u32, hasBias : u32,
   xStride : u32, xOffset : u32, imageStride : u32, imageOffset : u32, yStride : u32, yOffset : u32,
   residualStride : u32, residualOffset : u32, dyStride : u32, dyOffset : u32,
@@ -326,7 +326,7 @@ fn weightGradient(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups)
     let tap = row / channels;
     top[i] = tap / params.kernelWidth - params.padTop;
     left[i] = tap % params.kernelWidth - params.padLeft;
-    offset[i] = params.xOffset + (top[i] * params.width + left[i]) * params.xStride + row % channels;
+    offset[i] = params.xOffset + group.z * params.xSlice + (top[i] * params.width + left[i]) * params.xStride + row % channels;
   }
   for (var m = 0u; m < pixels; m += SG) {
     // Lane l looks after pixel m + l.
@@ -339,10 +339,10 @@ fn weightGradient(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups)
     var g : array<vec4f, WM>;
     for (var i = 0u; i < WM; i++) { // unroll
       let inside = live && iy + top[i] < params.height && ix + left[i] < params.width;
-      g[i] = x[select(0u, base + offset[i], inside)];
+      g[i] = select(vec4f(0.0), x[select(0u, base + offset[i], inside)], inside);  // slices have no block of zeros
     }
     for (var s = 0u; s < SG; s++) { // unroll
-      let start = params.dyOffset + min(m + s, pixels - 1u) * params.dyStride;
+      let start = params.dyOffset + group.z * params.weightSlice + min(m + s, pixels - 1u) * params.dyStride;
       for (var j = 0u; j < WV; j++) { // unroll
         let d = dy[start + min(channel + j * SG, outChannels - 1u)];
         for (var i = 0u; i < WM; i++) { // unroll
@@ -358,7 +358,7 @@ fn weightGradient(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups)
     for (var q = 0u; q < 4u; q++) { // unroll
       for (var j = 0u; j < WV; j++) { // unroll
         if (first + i < rows && channel + j * SG < outChannels) {
-          dweight[((first + i) * 4u + q) * outChannels + channel + j * SG] = sum[i][q][j];
+          dweight[group.z * params.ySlice + ((first + i) * 4u + q) * outChannels + channel + j * SG] = sum[i][q][j];
         }
       }
     }

@@ -12,6 +12,7 @@
 //   forward, inputGradient, weightGradient   any number of channels
 //   forwardVec4                              register tiles, channels and outChannels multiples of 4, packed weights
 //   forwardImage                             the same for a first layer: any number of channels, outChannels a multiple of 4
+//   biasGradient, biasGradient4              one channel, or four, a workgroup
 //   packWeight, packGradientWeight           weights in the order in which tiles read them
 
 struct Params {
@@ -19,12 +20,13 @@ struct Params {
   kernelHeight : u32, kernelWidth : u32, strideY : u32, strideX : u32, padTop : u32, padLeft : u32, relu : u32,
   // Tiles compute gridHeight x gridWidth pixels of y, at start + step * grid: all of y, or every other pixel of a gradient.
   gridHeight : u32, gridWidth : u32, stepY : u32, stepX : u32, startY : u32, startX : u32,
-  xSlice : u32, weightSlice : u32, ySlice : u32,  // elements between the slices of z: several products of one shape in one launch
+  xSlice : u32, weightSlice : u32, ySlice : u32,  // elements between the slices of z (of x, of weight, of y)
   block : u32,  // columns of packed weights that lie together
   layer : u32, hasBias : u32, hasResidual : u32, hasBias4 : u32,
   xStride : u32, xOffset : u32, yStride : u32, yOffset : u32, residualStride : u32, residualOffset : u32,
   dyStride : u32, dyOffset : u32, dxStride : u32, dxOffset : u32,
   x4Stride : u32, x4Offset : u32, y4Stride : u32, y4Offset : u32, residual4Stride : u32, residual4Offset : u32,
+  dy4Stride : u32, dy4Offset : u32,
 }
 
 override LANES : u32 = 64u;  // invocations of a workgroup of the plain kernels
@@ -53,8 +55,11 @@ const WIDTH = 256u;          // virtual width of the reduction tree of biasGradi
 @group(0) @binding(14) var<storage, read> residual4 : array<vec4f>;
 @group(0) @binding(15) var<storage, read_write> y4 : array<vec4f>;
 @group(0) @binding(16) var<storage, read_write> flags : array<atomic<u32>>;
+@group(0) @binding(17) var<storage, read> dy4 : array<vec4f>;
+@group(0) @binding(18) var<storage, read_write> dbias4 : array<vec4f>;
 
 var<workgroup> partial : array<f32, WIDTH>;
+var<workgroup> partial4 : array<vec4f, WIDTH>;
 
 // TP pixels by TP output channels an invocation.
 @compute @workgroup_size(LANES)
@@ -387,4 +392,23 @@ fn biasGradient(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) g
     workgroupBarrier();
   }
   if (lane == 0u) { dbias[co] = partial[0]; }
+}
+
+// biasGradient, four channels a workgroup.
+@compute @workgroup_size(LANES)
+fn biasGradient4(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) groups : vec3u, @builtin(local_invocation_index) lane : u32) {
+  let c = group.x + group.y * groups.x;
+  if (c >= params.outChannels / 4u) { return; }
+  let pixels = params.batch * params.outHeight * params.outWidth;
+  for (var i = lane; i < WIDTH; i += LANES) {
+    var sum = vec4f(0.0);
+    for (var p = i; p < pixels; p += WIDTH) { sum += dy4[params.dy4Offset + p * params.dy4Stride + c]; }
+    partial4[i] = sum;
+  }
+  workgroupBarrier();
+  for (var stride = WIDTH / 2u; stride > 0u; stride /= 2u) {
+    for (var i = lane; i < stride; i += LANES) { partial4[i] += partial4[i + stride]; }
+    workgroupBarrier();
+  }
+  if (lane == 0u) { dbias4[c] = partial4[0]; }
 }

@@ -4,12 +4,15 @@
 //
 // transformInput writes v[16][tiles][channels]; the tiled kernels of conv2d multiply it by the packed weights, one product a
 // component: m[16][tiles][outChannels]; transformOutput adds bias and residual, applies ReLU and writes y. Channels are multiples of 4.
+// The weight gradient is G' [ sum over tiles of (B' d B) * (A dy A') ] G: transformInput, transformGradient (z), 16 products over tiles
+// (u[16][channels][outChannels]), transformWeightGradient.
 // Source: Lavin, Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, section 4.1.
 
 struct Params {
   batch : u32, height : u32, width : u32, channels : u32, outHeight : u32, outWidth : u32, outChannels : u32,
   padTop : u32, padLeft : u32, relu : u32, tilesY : u32, tilesX : u32, block : u32, flipped : u32, layer : u32, hasBias : u32,
   xStride : u32, xOffset : u32, yStride : u32, yOffset : u32, residualStride : u32, residualOffset : u32,
+  dyStride : u32, dyOffset : u32,
 }
 
 override LANES : u32 = 64u;
@@ -26,6 +29,10 @@ const EXPONENT = 0x7f800000u;  // all bits of it are set in NaN and infinity; co
 @group(0) @binding(7) var<storage, read_write> flags : array<atomic<u32>>;
 @group(0) @binding(8) var<storage, read> weight : array<f32>;
 @group(0) @binding(9) var<storage, read_write> packed : array<f32>;
+@group(0) @binding(10) var<storage, read> dy : array<vec4f>;
+@group(0) @binding(11) var<storage, read_write> z : array<vec4f>;
+@group(0) @binding(12) var<storage, read> u : array<f32>;
+@group(0) @binding(13) var<storage, read_write> dweight : array<f32>;
 
 @compute @workgroup_size(LANES)
 fn transformInput(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
@@ -132,6 +139,66 @@ fn packWeight(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups
       packed[(r * 4u + 1u) * count + i] = 0.5 * (t[r][0] + t[r][2] + t[r][1]);
       packed[(r * 4u + 2u) * count + i] = 0.5 * (t[r][0] + t[r][2] - t[r][1]);
       packed[(r * 4u + 3u) * count + i] = t[r][2];
+    }
+  }
+}
+
+// z[16][tiles][outChannels] = A dy A' of 2x2 tiles of dy; outside y it is zero.
+@compute @workgroup_size(LANES)
+fn transformGradient(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  let channels = params.outChannels / 4u;
+  let tiles = params.batch * params.tilesY * params.tilesX;
+  for (var i = id.x; i < tiles * channels; i += groups.x * LANES) {
+    let tile = i / channels;
+    let c = i - tile * channels;
+    let line = tile / params.tilesX;
+    let n = line / params.tilesY;
+    let oy = (line - n * params.tilesY) * 2u;
+    let ox = (tile - line * params.tilesX) * 2u;
+    let base = (n * params.outHeight + oy) * params.outWidth + ox;
+    var d : array<array<vec4f, 2u>, 2u>;
+    for (var r = 0u; r < 2u; r++) { // unroll
+      for (var s = 0u; s < 2u; s++) { // unroll
+        let inside = oy + r < params.outHeight && ox + s < params.outWidth;
+        d[r][s] = dy[select(0u, params.dyOffset + (base + r * params.outWidth + s) * params.dyStride, inside) + c];
+      }
+    }
+    var t : array<array<vec4f, 2u>, 4u>;
+    for (var s = 0u; s < 2u; s++) { // unroll
+      t[0][s] = d[0][s];
+      t[1][s] = d[0][s] + d[1][s];
+      t[2][s] = d[0][s] - d[1][s];
+      t[3][s] = -d[1][s];
+    }
+    for (var r = 0u; r < 4u; r++) { // unroll
+      let to = (r * 4u * tiles + tile) * channels + c;
+      z[to] = t[r][0];
+      z[to + tiles * channels] = t[r][0] + t[r][1];
+      z[to + 2u * tiles * channels] = t[r][0] - t[r][1];
+      z[to + 3u * tiles * channels] = -t[r][1];
+    }
+  }
+}
+
+// dweight[ky, kx, ci, co] = (G' u[., ci, co] G)[ky, kx].
+@compute @workgroup_size(LANES)
+fn transformWeightGradient(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  let count = params.channels * params.outChannels;
+  for (var i = id.x; i < count; i += groups.x * LANES) {
+    var t : array<array<f32, 4u>, 3u>;
+    for (var s = 0u; s < 4u; s++) { // unroll
+      let u0 = u[s * count + i];
+      let u1 = u[(4u + s) * count + i];
+      let u2 = u[(8u + s) * count + i];
+      let u3 = u[(12u + s) * count + i];
+      t[0][s] = u0 + 0.5 * (u1 + u2);
+      t[1][s] = 0.5 * (u1 - u2);
+      t[2][s] = 0.5 * (u1 + u2) + u3;
+    }
+    for (var r = 0u; r < 3u; r++) { // unroll
+      dweight[(r * 3u) * count + i] = t[r][0] + 0.5 * (t[r][1] + t[r][2]);
+      dweight[(r * 3u + 1u) * count + i] = 0.5 * (t[r][1] - t[r][2]);
+      dweight[(r * 3u + 2u) * count + i] = 0.5 * (t[r][1] + t[r][2]) + t[r][3];
     }
   }
 }

@@ -77,24 +77,24 @@ export function tiles(problem: Convolution, adapter: WebGpuAdapter, vec4: boolea
 }
 
 /**
- * By cost for one image, in vector instructions of a step of four input channels, where a vec4 load costs `load` and a broadcast of a
- * vec4 4 * `share`: loads run lane by lane on software adapters. Three tiles only: each costs seconds to compile where shaders become
- * machine code by LLVM. Lanes as pixels pay where weights are read many times, in large maps under large windows.
+ * Three tiles only: each costs seconds to compile where shaders become machine code by LLVM. Four lanes: 12 pixels by lanes of
+ * channels were the best of all for every layer measured. Eight and more: by cost for one image, in vector instructions of a step of
+ * four input channels, where loads run lane by lane and a vec4 costs 60. Lanes as pixels pay where weights are read many times, in
+ * large maps under large windows.
  */
 function subgroupTiles(one: Convolution, sg: number): readonly Tile[] {
-  const load = sg === 4 ? 20 : 60;
-  const share = sg === 4 ? 3 : 1;
   const pixels = one.gridHeight * one.gridWidth;
   const file = 'conv2d.subgroups';
   const byPixels = (m: number) => ({
-    cost: pixels < 512 || one.kernelHeight * one.kernelWidth === 1 ? Infinity : ceil(pixels, sg * m) * ceil(one.outChannels, 16) * ((m + 16 / sg) * load + 64 * share + 64 * m),
+    cost: pixels < 512 || one.kernelHeight * one.kernelWidth === 1 ? Infinity : ceil(pixels, sg * m) * ceil(one.outChannels, 16) * ((m + 16 / sg) * 60 + 64 + 64 * m),
     tile: { file, kernel: 'forwardPixels', constants: { SG: sg, PM: m, PV: 4 }, pixels: sg * m, block: 16, names: PLAIN_NAMES },
   });
   const byChannels = (m: number) => ({
-    cost: ceil(pixels, m) * ceil(one.outChannels, 4 * sg) * ((ceil(m, sg) + 4) * load + m * (16 + 4 * share)),
+    cost: ceil(pixels, m) * ceil(one.outChannels, 4 * sg) * ((ceil(m, sg) + 4) * 60 + m * 20),
     tile: { file, kernel: 'forwardChannels', constants: { SG: sg, CM: m, CV: 1 }, pixels: m, block: 4 * sg, names: PLAIN_NAMES },
   });
-  return [byPixels(4), byChannels(16), byChannels(12)].sort((a, b) => a.cost - b.cost).map(({ tile }) => tile);
+  const all = [byChannels(12), byChannels(16), byPixels(4)];
+  return (sg === 4 ? all : all.sort((a, b) => a.cost - b.cost)).map(({ tile }) => tile);
 }
 
 function subgroupImageTile(sg: number): Tile {
@@ -288,6 +288,36 @@ export function weightGradientLowering(problem: Convolution, sg: number, vec4: b
   };
 }
 
+/** dweight in Winograd's form: both operands transformed, 16 products over tiles, the result transformed back. */
+function winogradWeightGradientLowering(problem: Convolution, sg: number): Lowering {
+  const { batch, channels, outChannels } = problem;
+  const tilesY = ceil(problem.outHeight, 2);
+  const tilesX = ceil(problem.outWidth, 2);
+  const count = batch * tilesY * tilesX;
+  const file = 'conv2d.winograd';
+  const params = { ...problem, tilesY, tilesX };
+  const product = { ...problem, height: tilesY, width: tilesX, outHeight: tilesY, outWidth: tilesX, kernelHeight: 1, kernelWidth: 1, padTop: 0, padLeft: 0 };
+  const [multiply] = weightGradientLowering(product, sg, true).steps as [KernelStep];
+  const [groups] = (multiply.launch as { workgroups: readonly [number] }).workgroups;
+  return {
+    steps: [
+      { kernel: 'transformInput', file, tensors: { x: 'x', v: 'v' }, params, launch: { invocations: (count * channels) / 4 } },
+      { kernel: 'transformGradient', file, tensors: { dy: 'dy', z: 'z' }, params, launch: { invocations: (count * outChannels) / 4 } },
+      {
+        ...multiply,
+        tensors: { x: 'v', dy: 'z', dweight: 'u' },
+        params: {
+          ...product, xStride: channels / 4, dyStride: outChannels / 4,
+          xSlice: (count * channels) / 4, weightSlice: (count * outChannels) / 4, ySlice: (channels * outChannels) / 4,
+        },
+        launch: { workgroups: [groups, 1, 16] },
+      },
+      { kernel: 'transformWeightGradient', file, tensors: { u: 'u', dweight: 'dweight' }, params, launch: { invocations: channels * outChannels } },
+    ],
+    scratch: { v: 16 * count * channels, z: 16 * count * outChannels, u: 16 * channels * outChannels },
+  };
+}
+
 /** The problem of a forward pass, from the params that every entry of conv2d has. */
 function forwardProblem(params: Readonly<Record<string, number>>): Convolution {
   return { ...params, gridHeight: params.outHeight, gridWidth: params.outWidth, stepY: 1, stepX: 1, startY: 0, startX: 0 } as unknown as Convolution;
@@ -306,7 +336,10 @@ export function isVec4(shapes: Shapes, views: Views, ...tensors: string[]): bool
   });
 }
 
-/** Kernels of conv2d. 'direct' is the order of the plain kernels. */
+/** The order of the plain kernels has no name. */
+const PLAIN = '';
+
+/** Kernels of conv2d. */
 export const families: FamilyTable<WebGpuAdapter> = [
   {
     entry: 'forward',
@@ -327,7 +360,7 @@ export const families: FamilyTable<WebGpuAdapter> = [
   {
     entry: 'forward',
     name: 'tiles',
-    order: 'direct',
+    order: PLAIN,
     when: (shapes, _, __, views) => isVec4(shapes, views, 'y', 'residual'),
     lower(shapes, attributes: Conv2d, adapter, views) {
       const problem = problemOf('forward', shapes, attributes);
@@ -338,7 +371,7 @@ export const families: FamilyTable<WebGpuAdapter> = [
   {
     entry: 'inputGradient',
     name: 'tiles',
-    order: 'direct',
+    order: PLAIN,
     when: (shapes, _, __, views) => isVec4(shapes, views, 'dx'),
     lower(shapes, attributes: Conv2d, adapter, views) {
       const vec4 = isVec4(shapes, views, 'dy');
@@ -347,10 +380,25 @@ export const families: FamilyTable<WebGpuAdapter> = [
   },
   {
     entry: 'weightGradient',
+    name: 'winograd',
+    order: 'winograd-f2',
+    when: (shapes, attributes: Conv2d, adapter, views) =>
+      hasSubgroupTiles(adapter) && isVec4(shapes, views, 'x', 'dy') && winogradPays(problemOf('weightGradient', shapes, attributes), adapter),
+    lower: (shapes, attributes: Conv2d, adapter) => winogradWeightGradientLowering(problemOf('weightGradient', shapes, attributes), adapter.subgroups as number),
+  },
+  {
+    entry: 'weightGradient',
     name: 'subgroups',
-    order: 'direct',
+    order: PLAIN,
     when: (shapes, _, adapter, views) => hasSubgroupTiles(adapter) && isVec4(shapes, views, 'dy'),
     lower: (shapes, attributes: Conv2d, adapter, views) =>
       weightGradientLowering(problemOf('weightGradient', shapes, attributes), adapter.subgroups as number, isVec4(shapes, views, 'x')),
+  },
+  {
+    entry: 'biasGradient',
+    name: 'vec4',
+    order: PLAIN,
+    when: (shapes, _, __, views) => isVec4(shapes, views, 'dy'),
+    lower: ({ dy }) => ({ steps: [{ kernel: 'biasGradient4', tensors: { dy4: 'dy', dbias4: 'dbias' }, launch: { workgroups: [columns(dy as Shape) / 4] } }] }),
   },
 ];

@@ -19,12 +19,15 @@ const isDense = (shapes: Shapes, views: Views, tensor: string) => {
   return shape !== undefined && (shape.length === 2 || views[tensor] === undefined || views[tensor].stride === shape[shape.length - 1]);
 };
 
-/** Kernels of linear: those of conv2d, in the order of the plain kernel. */
+/** The order of the plain kernels has no name. */
+const PLAIN = '';
+
+/** Kernels of linear: those of conv2d. */
 export const families: FamilyTable<WebGpuAdapter> = [
   {
     entry: 'forward',
     name: 'tiles',
-    order: 'direct',
+    order: PLAIN,
     when: (shapes, _, __, views) => isVec4(shapes, views, 'y'),
     lower(shapes, attributes, adapter, views) {
       const problem = problemOf('forward', shapes, attributes);
@@ -35,7 +38,7 @@ export const families: FamilyTable<WebGpuAdapter> = [
     // dx = dy * weight transposed: a 1x1 convolution whose output pixels are the rows of dx.
     entry: 'inputGradient',
     name: 'tiles',
-    order: 'direct',
+    order: PLAIN,
     when: (shapes, _, __, views) => isVec4(shapes, views, 'dx') && isDense(shapes, views, 'dx'),
     lower(shapes, attributes, adapter, views) {
       const { width, channels, ...rest } = problemOf('inputGradient', shapes, attributes);
@@ -54,7 +57,7 @@ export const families: FamilyTable<WebGpuAdapter> = [
   {
     entry: 'weightGradient',
     name: 'subgroups',
-    order: 'direct',
+    order: PLAIN,
     when: (shapes, _, adapter, views) => hasSubgroupTiles(adapter) && isVec4(shapes, views, 'dy'),
     lower: (shapes, attributes, adapter, views) =>
       weightGradientLowering(problemOf('weightGradient', shapes, attributes), adapter.subgroups as number, isVec4(shapes, views, 'x')),
