@@ -559,11 +559,14 @@ export async function load(host: Host, options: CreateOptions): Promise<Parts> {
   check();
   const opened = await openBackend(host, options);
   const store = new Store(opened.backend);
+  let embedder: Embedder | undefined;
   try {
     for (const { name: parameter, shape } of expected) store.set(parameter, weightsOf(file, parameter), shape);
+    // A GPU says later whether it had the memory: an empty run waits, so that no smaller batch is tried for want of room for weights.
+    await opened.backend.run([], []);
     check();
     const hardware = opened.backend.name === 'webgpu' && !opened.why.includes('(software)');
-    const embedder = await fittingEmbedder(network, build, preprocessing, opened, store, options.batchSize ?? (hardware ? 32 : 8));
+    embedder = await fittingEmbedder(network, build, preprocessing, opened, store, options.batchSize ?? (hardware ? 32 : 8));
     await warmUp(embedder, preprocessing);
     onProgress?.({ phase: 'compile', done: 1, total: 1 });
     check();
@@ -572,6 +575,7 @@ export async function load(host: Host, options: CreateOptions): Promise<Parts> {
       card: cardOf(file.metadata, name, network, build, preprocessing, digest), fingerprint: `${name}/${digest.slice(0, 16)}${mirrored ? '/mirror' : ''}`,
     };
   } catch (error) {
+    await embedder?.dispose();
     store.dispose();
     await opened.backend.dispose();
     throw error;

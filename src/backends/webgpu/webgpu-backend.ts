@@ -19,6 +19,8 @@ const MAP_MODE_READ = 0x1;
 /** Bytes between the Params of two steps: the largest minUniformBufferOffsetAlignment there is. */
 const PARAMS_BYTES = 256;
 const MAX_GROUPS = 65535;
+/** After a failed call, how long the news of the device's loss may take. */
+const LOSS_MILLISECONDS = 50;
 
 /** What the tables of kernels are told about this device. */
 export interface WebGpuAdapter {
@@ -93,8 +95,9 @@ export class WebGpuBackend implements Backend {
   readonly #staging: GPUBuffer[] = [];
   readonly #dummy: GPUBuffer;
   readonly #buffers = new Set<GPUBuffer>();
+  /** Params of the programs that live. */
+  readonly #params = new Set<GPUBuffer>();
   #bytes = 0;
-  #programs = 0;
   #pendingErrors: Promise<void>[] = [];
   #lost: GPUDeviceLostInfo | undefined;
   #uncaptured: string | undefined;
@@ -113,7 +116,7 @@ export class WebGpuBackend implements Backend {
     this.adapter = { software: options.software, subgroups: fixed ?? false, f16: device.features.has('shader-f16'), limits: device.limits };
     this.families = bindFamilies(webgpuFamilies, this.adapter);
     this.description = options.why ?? `webgpu on ${[info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(' ')}${options.software ? ' (software)' : ''}`;
-    this.#dummy = device.createBuffer({ label: 'absent input', size: 256, usage: STORAGE });
+    this.#dummy = this.#makeBuffer({ label: 'absent input', size: 256, usage: STORAGE });
     device.addEventListener('uncapturederror', this.#onUncaptured);
     this.lost = new Promise((resolve) => {
       device.lost.then((lost) => {
@@ -128,9 +131,7 @@ export class WebGpuBackend implements Backend {
     const size = align(Math.max(bytes, 4));
     const limit = this.device.limits.maxBufferSize;
     if (size > limit) throw new FaceNetError('memory', `webgpu: ${label} needs ${size} bytes, got a limit of ${limit}. Use a smaller batchSize.`);
-    this.device.pushErrorScope('out-of-memory');
-    const gpu = this.device.createBuffer({ label, size, usage: STORAGE | COPY_SRC | COPY_DST });
-    this.#expectNoError(`${label} needs ${size} bytes`);
+    const gpu = this.#makeBuffer({ label, size, usage: STORAGE | COPY_SRC | COPY_DST });
     this.#buffers.add(gpu);
     this.#bytes += size;
     const buffer: WebGpuBuffer = { bytes: size, gpu };
@@ -165,32 +166,38 @@ export class WebGpuBackend implements Backend {
     const kernels = await this.#orLost(Promise.all(steps.map((step) => this.#pipelines.get(step))));
     this.#live();
     const { device } = this;
-    device.pushErrorScope('validation');
-    const params = device.createBuffer({ label: 'params', size: Math.max(1, steps.length) * PARAMS_BYTES, usage: UNIFORM | COPY_DST });
-    const prepared = steps.map((step, index) => {
-      const kernel = kernels[index] as Kernel;
-      return { kernel, bindGroup: this.#bindGroup(step, kernel, params, index) };
-    });
+    const params = this.#makeBuffer({ label: 'params', size: Math.max(1, steps.length) * PARAMS_BYTES, usage: UNIFORM | COPY_DST });
+    this.#params.add(params);
     this.#bytes += params.size;
-    const error = await this.#orLost(device.popErrorScope());
-    let disposed = false;
-    this.#programs++;
-    const program = new WebGpuProgram(steps, prepared, params, () => {
-      if (disposed) return;
-      disposed = true;
-      this.#programs--;
+    const release = () => {
+      if (!this.#params.delete(params)) return;
       this.#bytes -= params.size;
       params.destroy();
-    });
+    };
     try {
-      if (error) throw new FaceNetError('internal', `webgpu: ${error.message}`);
-      this.#encode(program, steps);
+      device.pushErrorScope('validation');
+      let prepared: Prepared[];
+      let validation: Promise<GPUError | null>;
+      try {
+        prepared = steps.map((step, index) => {
+          const kernel = kernels[index] as Kernel;
+          return { kernel, bindGroup: this.#bindGroup(step, kernel, params, index) };
+        });
+      } finally {
+        validation = device.popErrorScope();
+        validation.catch(() => {});
+      }
+      const error = await this.#orLost(validation);
+      // A buffer without memory makes its bind groups invalid: the memory is the cause.
       await this.#settleErrors();
+      if (error) throw new FaceNetError('internal', `webgpu: ${error.message}`);
+      const program = new WebGpuProgram(steps, prepared, params, release);
+      this.#encode(program, steps);
+      return program;
     } catch (failure) {
-      program.dispose();
+      release();
       throw failure;
     }
-    return program;
   }
 
   async run(programs: readonly { readonly program: Program; readonly steps?: readonly Step[] }[], reads: readonly Read[]): Promise<Uint8Array[]> {
@@ -219,16 +226,18 @@ export class WebGpuBackend implements Backend {
       await this.#settleErrors();
       return reads.map(() => new Uint8Array());
     }
+    let results: Uint8Array[];
     try {
       await this.#orLost(staging.mapAsync(MAP_MODE_READ, 0, total));
+      const mapped = new Uint8Array(staging.getMappedRange(0, total));
+      results = reads.map((read, index) => mapped.slice(offsets[index] as number, (offsets[index] as number) + read.bytes));
+      staging.unmap();
     } catch (cause) {
       staging.destroy();
       this.#live();
+      await this.#settleErrors();
       throw new FaceNetError('device', `webgpu: reading results back failed: ${(cause as Error).message}`, { cause });
     }
-    const mapped = new Uint8Array(staging.getMappedRange(0, total));
-    const results = reads.map((read, index) => mapped.slice(offsets[index] as number, (offsets[index] as number) + read.bytes));
-    staging.unmap();
     if (this.#disposed) staging.destroy();
     else this.#staging.push(staging);
     await this.#settleErrors();
@@ -243,15 +252,16 @@ export class WebGpuBackend implements Backend {
   }
 
   counters(): Counters {
-    return { buffers: this.#buffers.size, bytes: this.#bytes, programs: this.#programs, pipelines: this.#pipelines.count, workers: 0 };
+    return { buffers: this.#buffers.size, bytes: this.#bytes, programs: this.#params.size, pipelines: this.#pipelines.count, workers: 0 };
   }
 
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
     this.device.removeEventListener('uncapturederror', this.#onUncaptured);
-    for (const buffer of [...this.#buffers, ...this.#staging, this.#dummy]) buffer.destroy();
+    for (const buffer of [...this.#buffers, ...this.#params, ...this.#staging, this.#dummy]) buffer.destroy();
     this.#buffers.clear();
+    this.#params.clear();
     this.#staging.length = 0;
     this.#bytes = 0;
     if (this.#owned) this.device.destroy();
@@ -347,20 +357,31 @@ export class WebGpuBackend implements Backend {
     const at = this.#staging.findIndex((buffer) => buffer.size >= bytes);
     if (at >= 0) return this.#staging.splice(at, 1)[0] as GPUBuffer;
     this.#staging.pop()?.destroy();
-    return this.device.createBuffer({ label: 'readback', size: align(bytes), usage: MAP_READ | COPY_DST });
+    return this.#makeBuffer({ label: 'readback', size: align(bytes), usage: MAP_READ | COPY_DST });
   }
 
-  #expectNoError(what: string): void {
-    this.#pendingErrors.push(this.device.popErrorScope().then((error) => {
-      if (error) throw new FaceNetError('memory', `webgpu: ${what}, got: ${error.message}. Use a smaller batchSize.`);
-    }));
-    for (const pending of this.#pendingErrors) pending.catch(() => {});
+  /** A device says later whether it had the memory: see #settleErrors. */
+  #makeBuffer(descriptor: GPUBufferDescriptor & { label: string }): GPUBuffer {
+    this.device.pushErrorScope('out-of-memory');
+    const buffer = this.device.createBuffer(descriptor);
+    const pending = this.device.popErrorScope().then((error) => {
+      if (error) throw new FaceNetError('memory', `webgpu: ${descriptor.label} needs ${descriptor.size} bytes, got: ${error.message}. Use a smaller batchSize.`);
+    });
+    pending.catch(() => {});
+    this.#pendingErrors.push(pending);
+    return buffer;
   }
 
   async #settleErrors(): Promise<void> {
     const pending = this.#pendingErrors;
     this.#pendingErrors = [];
-    await this.#orLost(Promise.all(pending));
+    try {
+      await this.#orLost(Promise.all(pending));
+    } catch (cause) {
+      // Whatever used the missing buffer has complained as well.
+      this.#uncaptured = undefined;
+      throw cause;
+    }
     if (this.#uncaptured) {
       const message = this.#uncaptured;
       this.#uncaptured = undefined;
@@ -370,7 +391,9 @@ export class WebGpuBackend implements Backend {
 
   /** Waits, but not beyond the loss of the device. */
   async #orLost<T>(promise: Promise<T>): Promise<T> {
-    const result = await Promise.race([promise.then((value) => ({ value })), this.device.lost.then(() => undefined)]).catch((cause) => {
+    const result = await Promise.race([promise.then((value) => ({ value })), this.device.lost.then(() => undefined)]).catch(async (cause) => {
+      // A call that fails may be the first sign of the loss.
+      await Promise.race([this.device.lost, new Promise((resolve) => setTimeout(resolve, LOSS_MILLISECONDS))]);
       this.#live();
       throw cause;
     });
