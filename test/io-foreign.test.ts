@@ -118,6 +118,21 @@ describe('pickles that are not honest', () => {
     ['arguments that are no tuple', 'ccollections\nOrderedDict\n]R.', /well-formed/],
     ['a state for a number', 'I1\n}b.', /states/],
     ['an empty stack', '.', /well-formed/],
+    ['a pop of nothing', '0N.', /well-formed/],
+    ['a float of nothing', 'F\n.', /well-formed/],
+    ['a text of one quote', "S'\n.", /well-formed/],
+    ['a text with two kinds of quotes', 'S"x\'\n.', /well-formed/],
+    ['a text without quotes', 'Sxx\n.', /well-formed/],
+    ['a name that is a number', "S'torch'\nI1\n\x93.", /well-formed/],
+    ['a module that is a number', "I1\nS'FloatStorage'\n\x93.", /well-formed/],
+    ['a memo of nothing', 'q\x01N.', /well-formed/],
+    ['a memo of a mark', '(q\x01N.', /well-formed/],
+    ['a double of a mark', '(2N.', /well-formed/],
+    ['a tuple without mark', 'I1\ntN.', /well-formed/],
+    ['a key for a number', 'I1\nI2\nI3\ns.', /well-formed/],
+    ['a key for a list', ']I2\nI3\nsN.', /well-formed/],
+    ['a memo that was never made, then data', 'h\x07N.', /well-formed/],
+    ['a name without end of line', 'ctorch', /well-formed/],
     ['a lonely mark', '(.', /well-formed/],
     ['items without mark', 'u.', /well-formed/],
     ['odd items', '}(I1\nu.', /well-formed/],
@@ -144,6 +159,17 @@ describe('pickles that are not honest', () => {
     const error = refusal(() => readPyTorch(older(pickle)));
     expect(error.code).toBe('model');
     expect(error.message).toMatch(rule);
+  });
+
+  it('a persistent id in a pickle that can have none', () => {
+    const header = "{'descr': '|O', 'fortran_order': False, 'shape': (), }";
+    const file = Buffer.concat([
+      Buffer.from([0x93]),
+      Buffer.from('NUMPY\x01\0', 'latin1'),
+      Buffer.of(header.length, 0),
+      Buffer.from(`${header}NQ.`),
+    ]);
+    expect(refusal(() => readNpy(file)).message).toMatch(/no persistent ids/);
   });
 
   it('a dictionary that contains itself ends', () => {
