@@ -55,6 +55,10 @@ function fourDistances(a: usize, b: usize, step: usize, columns: u32, y: usize):
 export function pairwiseDistanceForward(
   a: usize, aStride: u32, b: usize, bStride: u32, y: usize, aRows: u32, bRows: u32, columns: u32, thread: u32, threads: u32,
 ): void {
+  if (a == b && aRows == bRows && aStride == bStride) {
+    withItself(a, aStride, y, aRows, columns, thread, threads);
+    return;
+  }
   const end = last(aRows, thread, threads);
   const step = <usize>bStride << 2;
   for (let i = first(aRows, thread, threads); i < end; i++) {
@@ -66,22 +70,59 @@ export function pairwiseDistanceForward(
   }
 }
 
-/** dpoints[i] = 2 sum over j of w_ij (points[i] - others[j]) over ascending j; pairs with w_ij = 0 are passed over. */
+/** One half of the symmetric matrix is computed, the other copied. Threads take every threads-th row, since rows get shorter. */
+function withItself(a: usize, stride: u32, y: usize, count: u32, columns: u32, thread: u32, threads: u32): void {
+  const step = <usize>stride << 2, row = <usize>count << 2;
+  for (let i = thread; i < count; i += threads) {
+    const ai = a + <usize>i * step, yi = y + <usize>i * row;
+    let j = i;
+    for (; j + 4 <= count; j += 4) {
+      fourDistances(ai, a + <usize>j * step, step, columns, yi + (<usize>j << 2));
+      for (let k = j; k < j + 4; k++) store<f32>(y + <usize>k * row + (<usize>i << 2), load<f32>(yi + (<usize>k << 2)));
+    }
+    for (; j < count; j++) {
+      const d: f32 = distance(ai, a + <usize>j * step, columns);
+      store<f32>(yi + (<usize>j << 2), d);
+      store<f32>(y + <usize>j * row + (<usize>i << 2), d);
+    }
+  }
+}
+
+/** Lists for each row the pairs with w_ij != 0 in ascending j, as j, 2 w_ij; a 0 in place of a weight ends a list that is not full. */
+export function pairwiseDistanceGather(
+  dy: usize, list: usize, pointRows: u32, otherRows: u32, rowStep: u32, columnStep: u32, symmetric: u32, thread: u32, threads: u32,
+): void {
+  const end = last(pointRows, thread, threads);
+  for (let i = first(pointRows, thread, threads); i < end; i++) {
+    let at = list + ((<usize>i * otherRows) << 3);
+    for (let j: u32 = 0; j < otherRows; j++) {
+      let w: f32 = load<f32>(dy + ((<usize>i * rowStep + <usize>j * columnStep) << 2));
+      if (symmetric) w += load<f32>(dy + ((<usize>j * rowStep + <usize>i * columnStep) << 2));
+      if (w == 0) continue;
+      store<f32>(at, <f32>j);
+      store<f32>(at, <f32>2.0 * w, 4);
+      at += 8;
+    }
+    if (at < list + ((<usize>(i + 1) * otherRows) << 3)) store<f32>(at, 0, 4);
+  }
+}
+
+/** dpoints[i] = 2 sum over j of w_ij (points[i] - others[j]), over the listed pairs. */
 export function pairwiseDistanceGradient(
-  points: usize, pointsStride: u32, others: usize, othersStride: u32, dy: usize, dpoints: usize, pointRows: u32, otherRows: u32,
-  columns: u32, rowStep: u32, columnStep: u32, symmetric: u32, thread: u32, threads: u32,
+  points: usize, pointsStride: u32, others: usize, othersStride: u32, pairs: usize, dpoints: usize, pointRows: u32, otherRows: u32,
+  columns: u32, thread: u32, threads: u32,
 ): void {
   const end = last(pointRows, thread, threads);
   for (let i = first(pointRows, thread, threads); i < end; i++) {
     const point = points + ((<usize>i * pointsStride) << 2);
     const result = dpoints + ((<usize>i * columns) << 2);
     memory.fill(result, 0, <usize>columns << 2);
-    for (let j: u32 = 0; j < otherRows; j++) {
-      let w: f32 = load<f32>(dy + ((<usize>i * rowStep + <usize>j * columnStep) << 2));
-      if (symmetric) w += load<f32>(dy + ((<usize>j * rowStep + <usize>i * columnStep) << 2));
-      if (w == 0) continue;
-      const other = others + ((<usize>j * othersStride) << 2);
-      const weight = f32x4.splat(<f32>2.0 * w);
+    for (let k: u32 = 0; k < otherRows; k++) {
+      const pair = pairs + ((<usize>i * otherRows + k) << 3);
+      const w: f32 = load<f32>(pair, 4);
+      if (w == 0) break;
+      const other = others + ((<usize>load<f32>(pair) * othersStride) << 2);
+      const weight = f32x4.splat(w);
       let c: u32 = 0;
       for (; c + 4 <= columns; c += 4) {
         const at = <usize>c << 2;

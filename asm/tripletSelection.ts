@@ -29,8 +29,14 @@ function isPair(labels: usize, a: u32, p: u32): bool {
 
 /** Index of the first negative at exactly this distance; one exists. */
 function firstAt(row: usize, labels: usize, label: i32, count: u32, distance: f32): i32 {
-  const wanted = f32x4.splat(distance);
-  for (let j: u32 = 0; j < count; j += 4) {
+  const wanted = f32x4.splat(distance), own = i32x4.splat(label);
+  let j: u32 = 0;
+  for (; j + 4 <= count; j += 4) {
+    const at = <usize>j << 2;
+    const hit = i32x4.bitmask(v128.andnot(f32x4.eq(v128.load(row + at), wanted), i32x4.eq(v128.load(labels + at), own)));
+    if (hit) return <i32>j + ctz<i32>(hit);
+  }
+  for (; j < count; j += 4) {
     const hit = i32x4.bitmask(v128.and(negatives(labels, label, j, count), f32x4.eq(quad(row, j, count), wanted)));
     if (hit) return <i32>j + ctz<i32>(hit);
   }
@@ -39,9 +45,16 @@ function firstAt(row: usize, labels: usize, label: i32, count: u32, distance: f3
 
 /** Closest negative beyond the positive; FAR if there is none. */
 function closestBeyond(row: usize, labels: usize, label: i32, count: u32, positive: f32): f32 {
-  const bound = f32x4.splat(positive), far = f32x4.splat(FAR);
+  const bound = f32x4.splat(positive), far = f32x4.splat(FAR), own = i32x4.splat(label);
   let best = far;
-  for (let j: u32 = 0; j < count; j += 4) {
+  let j: u32 = 0;
+  for (; j + 4 <= count; j += 4) {
+    const at = <usize>j << 2;
+    const d = v128.load(row + at);
+    const fits = v128.andnot(f32x4.gt(d, bound), i32x4.eq(v128.load(labels + at), own));
+    best = f32x4.pmin(best, v128.bitselect(d, far, fits));
+  }
+  if (j < count) {
     const d = quad(row, j, count);
     best = f32x4.pmin(best, v128.bitselect(d, far, v128.and(negatives(labels, label, j, count), f32x4.gt(d, bound))));
   }

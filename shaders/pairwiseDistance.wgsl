@@ -10,8 +10,7 @@ struct Params { aRows : u32, bRows : u32, columns : u32, aStride : u32, aOffset 
                 pointRows : u32, otherRows : u32, rowStep : u32, columnStep : u32, symmetric : u32,
                 pointsStride : u32, pointsOffset : u32, othersStride : u32, othersOffset : u32, elements : u32 }
 
-const WIDTH = 256u;          // pairs looked at together in `gradient`
-override LANES : u32 = 64u;  // a power of two up to WIDTH; changes speed, never the answer
+override LANES : u32 = 64u;
 
 @group(0) @binding(0) var<uniform> params : Params;
 @group(0) @binding(1) var<storage, read> a : array<f32>;
@@ -20,6 +19,8 @@ override LANES : u32 = 64u;  // a power of two up to WIDTH; changes speed, never
 @group(0) @binding(4) var<storage, read> points : array<f32>;
 @group(0) @binding(5) var<storage, read> others : array<f32>;
 @group(0) @binding(6) var<storage, read> dy : array<f32>;
+@group(0) @binding(11) var<storage, read_write> list : array<f32>;
+@group(0) @binding(12) var<storage, read> pairs : array<f32>;
 @group(0) @binding(7) var<storage, read_write> dpoints : array<f32>;
 @group(0) @binding(8) var<storage, read> x : array<f32>;
 @group(0) @binding(9) var<storage, read> output : array<f32>;
@@ -66,61 +67,49 @@ fn store(i : u32, j : u32, sum : vec4f) {
   if (j + 3u < params.bRows) { y[at + 3u] = sum.w; }
 }
 
-var<workgroup> counts : array<u32, WIDTH>;
-var<workgroup> partner : array<u32, WIDTH>;
-var<workgroup> weight : array<f32, WIDTH>;
-
-// dpoints[i] = 2 sum over j of w_ij (points[i] - others[j]), w_ij = dy[i, j], or dy[i, j] + dy[j, i] for a set with itself.
-// One workgroup a row. The pairs with w != 0 are gathered in ascending j, WIDTH candidates at a time, then each lane adds them up
-// for its columns: few pairs cost little, and the order of the sum depends on nothing but j.
+// Lists for each row i the pairs with w_ij != 0 in ascending j, as j, 2 w_ij; a 0 in place of a weight ends a list that is not full.
+// w_ij = dy[i, j], or dy[i, j] + dy[j, i] for a set with itself. One invocation a row.
 @compute @workgroup_size(LANES)
-fn gradient(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) groups : vec3u,
-            @builtin(local_invocation_index) lane : u32) {
-  let i = group.x + group.y * groups.x;
-  let inside = i < params.pointRows;
-  let start = params.pointsOffset + i * params.pointsStride;
-  let share = WIDTH / LANES;
-  for (var base = 0u; base < params.otherRows; base += WIDTH) {
-    var count = 0u;
-    for (var k = 0u; k < share; k++) {
-      if (inside && pairWeight(i, base + lane * share + k) != 0.0) { count++; }
-    }
-    counts[lane] = count;
-    workgroupBarrier();
-    var at = 0u;
-    var total = 0u;
-    for (var l = 0u; l < LANES; l++) {
-      if (l == lane) { at = total; }
-      total += counts[l];
-    }
-    for (var k = 0u; k < share; k++) {
-      let j = base + lane * share + k;
-      let w = pairWeight(i, j);
-      if (inside && w != 0.0) {
-        partner[at] = params.othersOffset + j * params.othersStride;
-        weight[at] = 2.0 * w;
-        at++;
+fn gather(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  for (var i = id.x; i < params.pointRows; i += groups.x * LANES) {
+    var at = 2u * i * params.otherRows;
+    for (var j = 0u; j < params.otherRows; j++) {
+      var w = dy[i * params.rowStep + j * params.columnStep];
+      if (params.symmetric != 0u) { w += dy[j * params.rowStep + i * params.columnStep]; }
+      if (w != 0.0) {
+        list[at] = f32(j);
+        list[at + 1u] = 2.0 * w;
+        at += 2u;
       }
     }
-    workgroupBarrier();
-    if (inside) {
-      for (var c = lane; c < params.columns; c += LANES) {
-        var sum = 0.0;
-        if (base > 0u) { sum = dpoints[i * params.columns + c]; }
-        let point = points[start + c];
-        for (var k = 0u; k < total; k++) { sum = fma(weight[k], point - others[partner[k] + c], sum); }
-        dpoints[i * params.columns + c] = sum;
-      }
-    }
-    workgroupBarrier();  // the next round overwrites the lists
+    if (at < 2u * (i + 1u) * params.otherRows) { list[at + 1u] = 0.0; }
   }
 }
 
-fn pairWeight(i : u32, j : u32) -> f32 {
-  if (i >= params.pointRows || j >= params.otherRows) { return 0.0; }
-  var w = dy[i * params.rowStep + j * params.columnStep];
-  if (params.symmetric != 0u) { w += dy[j * params.rowStep + i * params.columnStep]; }
-  return w;
+// dpoints[i] = 2 sum over j of w_ij (points[i] - others[j]), over the listed pairs. One invocation: four columns of a row.
+@compute @workgroup_size(LANES)
+fn gradient(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  let across = (params.columns + 3u) / 4u;
+  for (var q = id.x; q < params.pointRows * across; q += groups.x * LANES) {
+    let i = q / across;
+    let c = 4u * (q % across);
+    // Columns past the end repeat the last one and are not stored.
+    let column = min(vec4u(c, c + 1u, c + 2u, c + 3u), vec4u(params.columns - 1u));
+    let own = params.pointsOffset + i * params.pointsStride + column;
+    let point = vec4f(points[own.x], points[own.y], points[own.z], points[own.w]);
+    var sum = vec4f();
+    for (var k = 2u * i * params.otherRows; k < 2u * (i + 1u) * params.otherRows; k += 2u) {
+      let weight = pairs[k + 1u];
+      if (weight == 0.0) { break; }
+      let at = params.othersOffset + u32(pairs[k]) * params.othersStride + column;
+      sum = fma(vec4f(weight), point - vec4f(others[at.x], others[at.y], others[at.z], others[at.w]), sum);
+    }
+    let to = i * params.columns + c;
+    dpoints[to] = sum.x;
+    if (c + 1u < params.columns) { dpoints[to + 1u] = sum.y; }
+    if (c + 2u < params.columns) { dpoints[to + 2u] = sum.z; }
+    if (c + 3u < params.columns) { dpoints[to + 3u] = sum.w; }
+  }
 }
 
 @compute @workgroup_size(LANES)

@@ -11,7 +11,7 @@ override LANES : u32 = 64u;  // a power of two up to WIDTH; changes speed, never
 @group(0) @binding(0) var<uniform> params : Params;
 @group(0) @binding(1) var<storage, read> logits : array<f32>;
 @group(0) @binding(2) var<storage, read> labels : array<i32>;
-@group(0) @binding(3) var<storage, read_write> perRow : array<vec4f>;
+@group(0) @binding(3) var<storage, read_write> perRow : array<f32>;
 @group(0) @binding(4) var<storage, read_write> result : array<f32>;
 @group(0) @binding(5) var<storage, read> summary : array<f32>;
 @group(0) @binding(6) var<storage, read> dy : array<f32>;
@@ -71,33 +71,31 @@ fn rowLosses(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) grou
   if (index < params.rows && lane == 0u) {
     let label = labels[row];
     if (label < 0 || label >= i32(params.columns)) {
-      perRow[row] = vec4f();
+      for (var k = 0u; k < 4u; k++) { perRow[4u * row + k] = 0.0; }
     } else {
       let own = logits[start + u32(label)];
-      perRow[row] = vec4f(log(sum) + (largest - own), 1.0, select(0.0, 1.0, own >= largest), 0.0);
+      perRow[4u * row] = log(sum) + (largest - own);
+      perRow[4u * row + 1u] = 1.0;
+      perRow[4u * row + 2u] = select(0.0, 1.0, own >= largest);
+      perRow[4u * row + 3u] = 0.0;
     }
   }
 }
 
-var<workgroup> sums : array<vec4f, WIDTH>;
+var<workgroup> totals : array<f32, 4>;
 
-@compute @workgroup_size(LANES)
+// One workgroup: each lane sums one of the four numbers over the rows, then the first makes the summary of them.
+@compute @workgroup_size(4)
 fn combine(@builtin(local_invocation_index) lane : u32) {
-  for (var i = lane; i < WIDTH; i += LANES) {
-    var sum = vec4f();
-    for (var r = i; r < params.rows; r += WIDTH) { sum += perRow[r]; }
-    sums[i] = sum;
-  }
+  var sum = 0.0;
+  for (var r = 0u; r < params.rows; r++) { sum += perRow[4u * r + lane]; }
+  totals[lane] = sum;
   workgroupBarrier();
-  for (var stride = WIDTH / 2u; stride > 0u; stride /= 2u) {
-    for (var i = lane; i < stride; i += LANES) { sums[i] += sums[i + stride]; }
-    workgroupBarrier();
-  }
   if (lane == 0u) {
-    let factor = select(0.0, 1.0 / max(sums[0].y, 1.0), sums[0].y > 0.0);
-    result[0] = sums[0].x * factor;
-    result[1] = sums[0].y;
-    result[2] = sums[0].z;
+    let factor = select(0.0, 1.0 / max(totals[1], 1.0), totals[1] > 0.0);
+    result[0] = totals[0] * factor;
+    result[1] = totals[1];
+    result[2] = totals[2];
     result[3] = factor;
   }
 }

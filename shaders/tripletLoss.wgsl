@@ -3,7 +3,7 @@
 //   loss = factor * sum over triplets (a, p, n) of max(0, d_ap - d_an + margin), or of ln(1 + exp(scale * (d_ap - d_an)))
 //
 // Shapes: distances, ddistances [count, count] f32, labels [count] i32, choice [count, count] i32 (tripletSelection), perAnchor [count, 8],
-// summary [8] f32 (tripletSummary in src/ops/tripletLoss.ts). One workgroup an anchor. All sums have a fixed order.
+// summary [8] f32 (tripletSummary in src/ops/tripletLoss.ts). All sums run over ascending indices.
 // Source: Schroff et al. 2015, equation 3.
 
 struct Params { count : u32, margin : f32, softMargin : u32, scale : f32, reduction : u32 }
@@ -11,14 +11,14 @@ struct Params { count : u32, margin : f32, softMargin : u32, scale : f32, reduct
 const NONE = -1;
 const EVERY_NEGATIVE = -3;   // and below: codes for more than one negative
 const EVERY_SEMI_HARD = -4;
-const WIDTH = 256u;          // virtual width of the trees, and pairs gathered together in the gradient
-override LANES : u32 = 64u;  // a power of two up to WIDTH; changes speed, never the answer
+const SHARES = 4u;           // invocations that divide the columns of an anchor in the gradient
+override LANES : u32 = 64u;
 
 @group(0) @binding(0) var<uniform> params : Params;
 @group(0) @binding(1) var<storage, read> distances : array<f32>;
 @group(0) @binding(2) var<storage, read> labels : array<i32>;
 @group(0) @binding(3) var<storage, read> choice : array<i32>;
-@group(0) @binding(4) var<storage, read_write> perAnchor : array<vec4f>;
+@group(0) @binding(4) var<storage, read_write> perAnchor : array<f32>;
 @group(0) @binding(5) var<storage, read_write> result : array<f32>;
 @group(0) @binding(6) var<storage, read> summary : array<f32>;
 @group(0) @binding(7) var<storage, read> dy : array<f32>;
@@ -51,59 +51,51 @@ fn isChosen(code : i32, n : u32, positive : f32, negative : f32) -> bool {
     || (code == EVERY_SEMI_HARD && negative > positive && negative < positive + params.margin);
 }
 
-var<workgroup> shares : array<vec4f, WIDTH>;
-
-// Sums shares[0..WIDTH) by a tree whose shape does not depend on LANES. All lanes must call it.
-fn treeSum(lane : u32) -> vec4f {
-  workgroupBarrier();
-  for (var stride = WIDTH / 2u; stride > 0u; stride /= 2u) {
-    for (var i = lane; i < stride; i += LANES) { shares[i] += shares[i + stride]; }
-    workgroupBarrier();
-  }
-  let total = shares[0];
-  workgroupBarrier();  // the next call overwrites shares
-  return total;
-}
-
-// perAnchor[a] = (loss, triplets, active, pairs), (distances of its pairs, distances to strangers, number of strangers, 0).
+// perAnchor[a] = loss, triplets, active, pairs, distances of its pairs, distances to strangers, number of strangers, 0. One invocation an anchor.
 @compute @workgroup_size(LANES)
-fn anchors(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) groups : vec3u,
-           @builtin(local_invocation_index) lane : u32) {
-  let a = group.x + group.y * groups.x;
-  let inside = a < params.count;
-  let row = a * params.count;
-  for (var i = lane; i < WIDTH; i += LANES) {
-    var sum = vec4f();
-    for (var p = i; inside && p < params.count; p += WIDTH) {
-      if (p == a || labels[p] != labels[a]) { continue; }
-      sum.w += 1.0;
-      let code = choice[row + p];
-      let positive = distances[row + p];
-      if (code >= 0) {
-        sum += vec4f(counted(termLoss(positive, distances[row + u32(code)])), 0.0);
-      } else if (code <= EVERY_NEGATIVE) {
-        for (var n = 0u; n < params.count; n++) {
-          let negative = distances[row + n];
-          if (labels[n] != labels[a] && isChosen(code, n, positive, negative)) { sum += vec4f(counted(termLoss(positive, negative)), 0.0); }
-        }
+fn anchors(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  for (var a = id.x; a < params.count; a += groups.x * LANES) {
+    let row = a * params.count;
+    let label = labels[a];
+    var sum = vec3f();
+    var pairs = 0.0;
+    var near = 0.0;
+    var far = 0.0;
+    var strangers = 0.0;
+    for (var p = 0u; p < params.count; p++) {
+      let d = distances[row + p];
+      if (labels[p] != label) {
+        far += d;
+        strangers += 1.0;
+      } else if (p != a) {
+        near += d;
+        pairs += 1.0;
+        sum += pairLoss(row, label, p, d);
       }
     }
-    shares[i] = sum;
+    perAnchor[8u * a] = sum.x;
+    perAnchor[8u * a + 1u] = sum.y;
+    perAnchor[8u * a + 2u] = sum.z;
+    perAnchor[8u * a + 3u] = pairs;
+    perAnchor[8u * a + 4u] = near;
+    perAnchor[8u * a + 5u] = far;
+    perAnchor[8u * a + 6u] = strangers;
+    perAnchor[8u * a + 7u] = 0.0;
   }
-  let losses = treeSum(lane);
-  for (var i = lane; i < WIDTH; i += LANES) {
-    var sum = vec4f();
-    for (var j = i; inside && j < params.count; j += WIDTH) {
-      let d = distances[row + j];
-      if (labels[j] != labels[a]) { sum += vec4f(0.0, d, 1.0, 0.0); } else if (j != a) { sum.x += d; }
+}
+
+// Loss, triplets and active triplets of one pair.
+fn pairLoss(row : u32, label : i32, p : u32, positive : f32) -> vec3f {
+  let code = choice[row + p];
+  if (code >= 0) { return counted(termLoss(positive, distances[row + u32(code)])); }
+  var sum = vec3f();
+  if (code <= EVERY_NEGATIVE) {
+    for (var n = 0u; n < params.count; n++) {
+      let negative = distances[row + n];
+      if (labels[n] != label && isChosen(code, n, positive, negative)) { sum += counted(termLoss(positive, negative)); }
     }
-    shares[i] = sum;
   }
-  let means = treeSum(lane);
-  if (inside && lane == 0u) {
-    perAnchor[2u * a] = losses;
-    perAnchor[2u * a + 1u] = means;
-  }
+  return sum;
 }
 
 // A triplet's loss, and what it adds to the numbers of triplets and of active ones.
@@ -111,33 +103,27 @@ fn counted(loss : f32) -> vec3f {
   return vec3f(loss, 1.0, select(0.0, 1.0, loss > 0.0));
 }
 
-// One workgroup: sums over the anchors, then the numbers of the summary.
-@compute @workgroup_size(LANES)
+var<workgroup> totals : array<f32, 8>;
+
+// One workgroup: each lane sums one of the eight numbers over the anchors, then the first makes the summary of them.
+@compute @workgroup_size(8)
 fn combine(@builtin(local_invocation_index) lane : u32) {
-  for (var i = lane; i < WIDTH; i += LANES) {
-    var sum = vec4f();
-    for (var a = i; a < params.count; a += WIDTH) { sum += perAnchor[2u * a]; }
-    shares[i] = sum;
-  }
-  let losses = treeSum(lane);
-  for (var i = lane; i < WIDTH; i += LANES) {
-    var sum = vec4f();
-    for (var a = i; a < params.count; a += WIDTH) { sum += perAnchor[2u * a + 1u]; }
-    shares[i] = sum;
-  }
-  let means = treeSum(lane);
+  var sum = 0.0;
+  for (var a = 0u; a < params.count; a++) { sum += perAnchor[8u * a + lane]; }
+  totals[lane] = sum;
+  workgroupBarrier();
   if (lane == 0u) {
     var factor = 1.0;
-    if (params.reduction == 1u) { factor = reciprocal(losses.y); }
-    if (params.reduction == 2u) { factor = reciprocal(losses.z); }
-    result[0] = losses.x * factor;
-    result[1] = losses.y;
-    result[2] = losses.z;
-    result[3] = losses.w;
-    result[4] = means.x * reciprocal(losses.w);
-    result[5] = means.y * reciprocal(means.z);
+    if (params.reduction == 1u) { factor = reciprocal(totals[1]); }
+    if (params.reduction == 2u) { factor = reciprocal(totals[2]); }
+    result[0] = totals[0] * factor;
+    result[1] = totals[1];
+    result[2] = totals[2];
+    result[3] = totals[3];
+    result[4] = totals[4] * reciprocal(totals[3]);
+    result[5] = totals[5] * reciprocal(totals[6]);
     result[6] = factor;
-    result[7] = means.z;
+    result[7] = totals[6];
   }
 }
 
@@ -151,61 +137,38 @@ fn forward() {
   result[0] = summary[0];
 }
 
-var<workgroup> counts : array<u32, WIDTH>;
-var<workgroup> codes : array<i32, WIDTH>;
-var<workgroup> positives : array<f32, WIDTH>;
-
 // ddistances[a, p] = factor * dy * sum of slopes of the triplets with this pair; [a, n] minus that of those with this negative.
-// The pairs are gathered in ascending order, WIDTH candidates at a time; then each lane looks through them for its columns.
+// SHARES invocations divide the columns of an anchor; each goes through the pairs in order and writes its own columns alone.
 @compute @workgroup_size(LANES)
-fn distanceGradient(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) groups : vec3u,
-                    @builtin(local_invocation_index) lane : u32) {
-  let a = group.x + group.y * groups.x;
-  let inside = a < params.count;
-  let row = a * params.count;
+fn distanceGradient(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
   let factor = dy[0] * summary[6];
-  let share = WIDTH / LANES;
-  for (var j = lane; inside && j < params.count; j += LANES) { ddistances[row + j] = factor * pairSlope(a, j); }
-  for (var base = 0u; base < params.count; base += WIDTH) {
-    var count = 0u;
-    for (var k = 0u; k < share; k++) {
-      if (inside && isSelected(a, base + lane * share + k)) { count++; }
-    }
-    counts[lane] = count;
-    workgroupBarrier();
-    var at = 0u;
-    var pairs = 0u;
-    for (var l = 0u; l < LANES; l++) {
-      if (l == lane) { at = pairs; }
-      pairs += counts[l];
-    }
-    for (var k = 0u; k < share; k++) {
-      let p = base + lane * share + k;
-      if (inside && isSelected(a, p)) {
-        codes[at] = choice[row + p];
-        positives[at] = distances[row + p];
-        at++;
+  for (var i = id.x; i < params.count * SHARES; i += groups.x * LANES) {
+    let a = i / SHARES;
+    let own = i % SHARES;
+    let row = a * params.count;
+    let label = labels[a];
+    for (var j = own; j < params.count; j += SHARES) { ddistances[row + j] = factor * pairSlope(a, j); }
+    for (var p = 0u; p < params.count; p++) {
+      let code = choice[row + p];
+      if (!isSelected(a, p)) { continue; }
+      let positive = distances[row + p];
+      if (code >= 0) {
+        if (u32(code) % SHARES == own) { ddistances[row + u32(code)] -= factor * slope(positive, distances[row + u32(code)]); }
+        continue;
+      }
+      for (var n = own; n < params.count; n += SHARES) {
+        let negative = distances[row + n];
+        if (labels[n] != label && isChosen(code, n, positive, negative)) { ddistances[row + n] -= factor * slope(positive, negative); }
       }
     }
-    workgroupBarrier();
-    for (var n = lane; inside && pairs > 0u && n < params.count; n += LANES) {
-      if (labels[n] == labels[a]) { continue; }
-      let negative = distances[row + n];
-      var sum = 0.0;
-      for (var k = 0u; k < pairs; k++) {
-        if (isChosen(codes[k], n, positives[k], negative)) { sum += slope(positives[k], negative); }
-      }
-      ddistances[row + n] -= factor * sum;
-    }
-    workgroupBarrier();  // the next round overwrites the lists
   }
 }
 
 // Whether (a, p) is a pair with at least one negative.
 fn isSelected(a : u32, p : u32) -> bool {
-  if (p >= params.count || p == a || labels[p] != labels[a]) { return false; }
+  if (p >= params.count || p == a) { return false; }
   let code = choice[a * params.count + p];
-  return code >= 0 || code <= EVERY_NEGATIVE;
+  return (code >= 0 || code <= EVERY_NEGATIVE) && labels[p] == labels[a];
 }
 
 // Sum of slopes of the triplets with the pair (a, p); 0 if it is none.

@@ -2,18 +2,17 @@
 //
 // Shapes: distances [count, count] f32, labels [count] i32, key [4] i32, choice [count, count] i32: choice[a, p] is the chosen negative
 // of anchor a and positive p, or NONE (a pair, but no negative fits), or NO_PAIR, or a code for "every negative" (src/ops/tripletSelection.ts).
-// One workgroup an anchor: its positives are gathered first, in any order, since each is answered on its own; then each lane takes a
-// positive and looks through the anchor's row. Ties go to the lower index.
+// SHARES invocations divide the candidates for positives of an anchor. Each goes on to its next positive first and then through all
+// negatives, so that neighbours scan together. No workgroup memory: any count fits. Ties go to the lower index.
 // Source: Schroff et al. 2015, section 3.2. Random numbers: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 
 struct Params { count : u32, margin : f32, beyond : u32, within : u32, unordered : u32, easiest : u32, code : i32 }
 
 const NONE = -1;
 const NO_PAIR = -2;
-const GATHERED = 1024u;      // candidates for positives looked at together
-const FAR = 3e38;            // beyond every distance
-const WIDTH = 256u;          // virtual width of the trees of `hardest`
-override LANES : u32 = 64u;  // a power of two up to WIDTH; changes speed, never the answer
+const SHARES = 16u;
+const FAR = 3e38;  // beyond every distance
+override LANES : u32 = 64u;
 
 @group(0) @binding(0) var<uniform> params : Params;
 @group(0) @binding(1) var<storage, read> distances : array<f32>;
@@ -21,81 +20,60 @@ override LANES : u32 = 64u;  // a power of two up to WIDTH; changes speed, never
 @group(0) @binding(3) var<storage, read> key : array<i32>;
 @group(0) @binding(4) var<storage, read_write> choice : array<i32>;
 
-var<workgroup> positives : array<u32, GATHERED>;
-var<workgroup> found : atomic<u32>;
-
-// Gathers the positives of anchor a among [base, base + GATHERED) and answers NO_PAIR for the others. All lanes must call it.
-fn gather(a : u32, base : u32, lane : u32) -> u32 {
-  workgroupBarrier();
-  if (lane == 0u) { atomicStore(&found, 0u); }
-  workgroupBarrier();
-  if (a < params.count) {
-    for (var p = base + lane; p < min(base + GATHERED, params.count); p += LANES) {
-      if (p != a && labels[p] == labels[a] && (params.unordered == 0u || a < p)) {
-        positives[atomicAdd(&found, 1u)] = p;
-      } else {
-        choice[a * params.count + p] = NO_PAIR;
-      }
-    }
+// The first pair of anchor a from p on, in steps of SHARES; what lies before it is answered NO_PAIR.
+fn nextPair(a : u32, start : u32) -> u32 {
+  var p = start;
+  while (p < params.count && (p == a || labels[p] != labels[a] || (params.unordered != 0u && p < a))) {
+    choice[a * params.count + p] = NO_PAIR;
+    p += SHARES;
   }
-  workgroupBarrier();
-  return atomicLoad(&found);
+  return p;
 }
 
 // Closest negative beyond the positive. It must lie within the margin (within = 1), or the farthest of all stands in (easiest = 1).
 @compute @workgroup_size(LANES)
-fn closest(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) groups : vec3u,
-           @builtin(local_invocation_index) lane : u32) {
-  let a = group.x + group.y * groups.x;
-  let row = a * params.count;
-  for (var base = 0u; base < params.count; base += GATHERED) {
-    let pairs = gather(a, base, lane);
-    for (var k = lane; k < pairs; k += LANES) {
-      let p = positives[k];
-      let label = labels[a];
+fn closest(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  for (var i = id.x; i < params.count * SHARES; i += groups.x * LANES) {
+    let a = i / SHARES;
+    let row = a * params.count;
+    let label = labels[a];
+    for (var p = nextPair(a, i % SHARES); p < params.count; p = nextPair(a, p + SHARES)) {
       let positive = distances[row + p];
       var best = FAR;
       var chosen = NONE;
+      var worst = -1.0;
+      var easiest = NONE;
       for (var n = 0u; n < params.count; n++) {
         let d = distances[row + n];
-        if (d > positive && d < best && labels[n] != label) {
-          best = d;
-          chosen = i32(n);
-        }
+        let negative = labels[n] != label;
+        let better = negative && d > positive && d < best;
+        best = select(best, d, better);
+        chosen = select(chosen, i32(n), better);
+        let farther = negative && d > worst;
+        worst = select(worst, d, farther);
+        easiest = select(easiest, i32(n), farther);
       }
       if (params.within != 0u && !(best < positive + params.margin)) { chosen = NONE; }
-      if (params.easiest != 0u && chosen == NONE) {
-        var worst = -1.0;
-        for (var n = 0u; n < params.count; n++) {
-          let d = distances[row + n];
-          if (d > worst && labels[n] != label) {
-            worst = d;
-            chosen = i32(n);
-          }
-        }
-      }
+      if (params.easiest != 0u && chosen == NONE) { chosen = easiest; }
       choice[row + p] = chosen;
     }
   }
 }
 
-// A random one of the negatives that lie beyond the positive (beyond = 1) and within the margin (within = 1).
+// A random one of the negatives that lie beyond the positive (beyond = 1) and within the margin (within = 1): one pass counts them, the
+// next one takes the one that the random number names.
 @compute @workgroup_size(LANES)
-fn drawn(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) groups : vec3u,
-         @builtin(local_invocation_index) lane : u32) {
-  let a = group.x + group.y * groups.x;
-  let row = a * params.count;
-  for (var base = 0u; base < params.count; base += GATHERED) {
-    let pairs = gather(a, base, lane);
-    for (var k = lane; k < pairs; k += LANES) {
-      let p = positives[k];
-      let label = labels[a];
+fn drawn(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  let seed = vec2u(bitcast<u32>(key[0]), bitcast<u32>(key[1]));
+  for (var i = id.x; i < params.count * SHARES; i += groups.x * LANES) {
+    let a = i / SHARES;
+    let row = a * params.count;
+    let label = labels[a];
+    for (var p = nextPair(a, i % SHARES); p < params.count; p = nextPair(a, p + SHARES)) {
       let positive = distances[row + p];
       var candidates = 0u;
-      for (var n = 0u; n < params.count; n++) {
-        if (labels[n] != label && fits(positive, distances[row + n])) { candidates++; }
-      }
-      let random = philox(vec4u(bitcast<u32>(key[2]), a, p, bitcast<u32>(key[3])), vec2u(bitcast<u32>(key[0]), bitcast<u32>(key[1])));
+      for (var n = 0u; n < params.count; n++) { candidates += select(0u, 1u, labels[n] != label && fits(positive, distances[row + n])); }
+      let random = philox(vec4u(bitcast<u32>(key[2]), a, p, bitcast<u32>(key[3])), seed);
       var left = multiplyHigh(random.x, candidates);
       var chosen = NONE;
       for (var n = 0u; n < params.count && chosen == NONE && candidates > 0u; n++) {
@@ -143,54 +121,27 @@ fn every(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) gro
   }
 }
 
-var<workgroup> farthest : array<f32, WIDTH>;
-var<workgroup> farthestAt : array<u32, WIDTH>;
-var<workgroup> nearest : array<f32, WIDTH>;
-var<workgroup> nearestAt : array<u32, WIDTH>;
-
-// The farthest positive and the closest negative of each anchor; all its other pairs are left out.
+// The farthest positive and the closest negative of each anchor; all its other pairs are left out. One invocation an anchor.
 @compute @workgroup_size(LANES)
-fn hardest(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) groups : vec3u,
-           @builtin(local_invocation_index) lane : u32) {
-  let a = group.x + group.y * groups.x;
-  let inside = a < params.count;
-  let row = a * params.count;
-  for (var i = lane; i < WIDTH; i += LANES) {
-    farthest[i] = -1.0;
-    nearest[i] = FAR;
-    farthestAt[i] = params.count;
-    nearestAt[i] = params.count;
-    for (var j = i; inside && j < params.count; j += WIDTH) {
+fn hardest(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  for (var a = id.x; a < params.count; a += groups.x * LANES) {
+    let row = a * params.count;
+    let label = labels[a];
+    var farthest = -1.0;
+    var closestNegative = FAR;
+    var p = NONE;
+    var n = NONE;
+    for (var j = 0u; j < params.count; j++) {
       let d = distances[row + j];
+      let negative = labels[j] != label;
+      let closer = negative && d < closestNegative;
+      closestNegative = select(closestNegative, d, closer);
+      n = select(n, i32(j), closer);
+      let farther = !negative && j != a && d > farthest;
+      farthest = select(farthest, d, farther);
+      p = select(p, i32(j), farther);
       choice[row + j] = NO_PAIR;
-      if (labels[j] != labels[a]) {
-        if (d < nearest[i]) {
-          nearest[i] = d;
-          nearestAt[i] = j;
-        }
-      } else if (j != a && d > farthest[i]) {
-        farthest[i] = d;
-        farthestAt[i] = j;
-      }
     }
-  }
-  workgroupBarrier();
-  for (var stride = WIDTH / 2u; stride > 0u; stride /= 2u) {
-    for (var i = lane; i < stride; i += LANES) {
-      let other = i + stride;
-      if (farthest[other] > farthest[i] || (farthest[other] == farthest[i] && farthestAt[other] < farthestAt[i])) {
-        farthest[i] = farthest[other];
-        farthestAt[i] = farthestAt[other];
-      }
-      if (nearest[other] < nearest[i] || (nearest[other] == nearest[i] && nearestAt[other] < nearestAt[i])) {
-        nearest[i] = nearest[other];
-        nearestAt[i] = nearestAt[other];
-      }
-    }
-    workgroupBarrier();
-  }
-  storageBarrier();  // the answers NO_PAIR of all lanes come first
-  if (inside && lane == 0u && farthestAt[0] < params.count) {
-    choice[row + farthestAt[0]] = select(NONE, i32(nearestAt[0]), nearestAt[0] < params.count);
+    if (p >= 0) { choice[row + u32(p)] = n; }
   }
 }

@@ -1,6 +1,6 @@
 import { FaceNetError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
-import { type Attributes, defineOperator, type Entry, type KernelStep } from '../graph/operator.ts';
+import { type Attributes, defineOperator, type Entry, type Lowering } from '../graph/operator.ts';
 import { columns, requireEqual, requireRank, rows, type Shape, size, text } from '../graph/shape.ts';
 
 const strided = ['a', 'b'];
@@ -47,7 +47,7 @@ function gradient(points: 'a' | 'b', others: 'a' | 'b', output: string): Entry<A
     };
   };
   const launch = (shapes: Readonly<Record<string, Shape>>) => ({
-    workgroups: [rows(shapes[points] as Shape)] as const,
+    invocations: rows(shapes[points] as Shape) * Math.ceil(columns(shapes.a as Shape) / 4),
   });
   return {
     inputs: symmetric ? ['a', 'dy'] : ['a', 'b', 'dy'],
@@ -60,13 +60,18 @@ function gradient(points: 'a' | 'b', others: 'a' | 'b', output: string): Entry<A
     },
     params,
     launch,
-    lower(shapes) {
-      const step: KernelStep = {
-        kernel: 'gradient',
-        tensors: { points, others, dy: 'dy', dpoints: output },
-        launch: launch(shapes),
+    lower(shapes): Lowering {
+      return {
+        steps: [
+          {
+            kernel: 'gather',
+            tensors: { dy: 'dy', list: 'pairs' },
+            launch: { invocations: rows(shapes[points] as Shape) },
+          },
+          { kernel: 'gradient', tensors: { points, others, pairs: 'pairs', dpoints: output }, launch: launch(shapes) },
+        ],
+        scratch: { pairs: 2 * size(shapes.dy as Shape) },
       };
-      return { steps: [step] };
     },
     multiplyAdds: (shapes) => size(shapes.a as Shape) * rows(shapes[symmetric ? 'a' : 'b'] as Shape),
   };

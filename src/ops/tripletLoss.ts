@@ -58,7 +58,10 @@ const params = ({ distances }: Shapes, { margin, softMargin, scale, reduction }:
   reduction: reductions.indexOf(reduction),
 });
 
-const launch = ({ distances }: Shapes) => ({ workgroups: [(distances as Shape)[0] as number] as const });
+/** Invocations that divide the columns of one anchor in the gradient, as in the shader. */
+const SHARES = 4;
+
+const anchors = ({ distances }: Shapes) => ({ invocations: (distances as Shape)[0] as number });
 
 const summary: Entry<TripletLoss> = {
   inputs: ['distances', 'labels', 'choice'],
@@ -68,13 +71,13 @@ const summary: Entry<TripletLoss> = {
     return [SUMMARY];
   },
   params,
-  launch,
+  launch: anchors,
   lower: (shapes): Lowering => ({
     steps: [
       {
         kernel: 'anchors',
         tensors: { distances: 'distances', labels: 'labels', choice: 'choice', perAnchor: 'perAnchor' },
-        launch: launch(shapes),
+        launch: anchors(shapes),
       },
       { kernel: 'combine', tensors: { perAnchor: 'perAnchor', result: 'summary' }, launch: { workgroups: [1] } },
     ],
@@ -110,7 +113,7 @@ const distanceGradient: Entry<TripletLoss> = {
     return distances as Shape;
   },
   params,
-  launch,
+  launch: ({ distances }) => ({ invocations: SHARES * ((distances as Shape)[0] as number) }),
 };
 
 export const tripletLossOperator = defineOperator({

@@ -1,7 +1,7 @@
 import { FaceNetError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
 import { type Attributes, defineOperator, type Entry, type Shapes } from '../graph/operator.ts';
-import { requireEqual, requireRank, type Shape, size, text } from '../graph/shape.ts';
+import { requireEqual, requireRank, type Shape, text } from '../graph/shape.ts';
 
 /**
  * Which negative a rule gives to an anchor-positive pair (a, p); d is the distance, "within the margin" means d(a, n) < d(a, p) + margin.
@@ -50,7 +50,17 @@ const kernels: Readonly<Record<SelectionRule, { kernel: string; params: Readonly
 /** Rules that draw, and need a key. */
 const isDrawn = (rule: SelectionRule) => kernels[rule].kernel === 'drawn';
 
-const launch = ({ distances }: Shapes) => ({ workgroups: [(distances as Shape)[0] as number] as const });
+/** Invocations that divide the pairs of one anchor, as in the shader. */
+const SHARES = 16;
+
+const launch = ({ distances }: Shapes, { rule }: TripletSelection) => {
+  const count = (distances as Shape)[0] as number;
+  return {
+    invocations: { closest: count * SHARES, drawn: count * SHARES, every: count * count, hardest: count }[
+      kernels[rule].kernel
+    ] as number,
+  };
+};
 
 const forward: Entry<TripletSelection> = {
   inputs: ['distances', 'labels', 'key?'],
@@ -90,21 +100,15 @@ const forward: Entry<TripletSelection> = {
     ...kernels[rule].params,
   }),
   launch,
-  lower(shapes, { rule }) {
-    const tensors = { labels: 'labels', choice: 'choice' };
-    return {
-      steps: [
-        {
-          kernel: kernels[rule].kernel,
-          tensors: {
-            ...tensors,
-            ...(kernels[rule].kernel === 'every' ? {} : { distances: 'distances' }),
-            ...(isDrawn(rule) ? { key: 'key' } : {}),
-          },
-          launch: kernels[rule].kernel === 'every' ? { invocations: size(shapes.distances as Shape) } : launch(shapes),
-        },
-      ],
+  lower(shapes, attributes) {
+    const { kernel } = kernels[attributes.rule];
+    const tensors = {
+      labels: 'labels',
+      choice: 'choice',
+      ...(kernel === 'every' ? {} : { distances: 'distances' }),
+      ...(kernel === 'drawn' ? { key: 'key' } : {}),
     };
+    return { steps: [{ kernel, tensors, launch: launch(shapes, attributes) }] };
   },
 };
 
