@@ -324,6 +324,9 @@ describe('search', () => {
     await gallery.identify(faces([at(12)]), point);
     await gallery.remove({ id: ids[1]! });
     await gallery.identify(faces([at(12)]), point);
+    // A new name is nothing to the device.
+    await gallery.rename('A', 'C');
+    expect((await gallery.identify(faces([at(1)]), point))[0]!.label).toBe('C');
     expect(calls).toEqual([
       [3, 0],
       [4, 3],
@@ -549,7 +552,9 @@ describe('enrol, rename, remove', () => {
   test('what is removed is wiped from memory', () => {
     for (const kind of ['float32', 'int8'] as const) {
       const table = new TemplateTable(2, kind);
-      for (let i = 0; i < 20; i++) table.put({ id: `${i}`, label: `${i % 3}`, vector: new Float32Array(at(i)) });
+      table.put(
+        Array.from({ length: 20 }, (_, i) => ({ id: `${i}`, label: `${i % 3}`, vector: new Float32Array(at(i)) })),
+      );
       table.remove(table.rowsOf('1'));
       const { data, count } = table.searched();
       expect(count).toBe(13);

@@ -2,6 +2,7 @@ import { FaceNetError } from '../errors.ts';
 import { checkUnitVectors, type VectorSet } from './distance.ts';
 import { checkedMeta, checkLabel, type Entry } from './gallery/entry.ts';
 import { int8Scales } from './gallery/int8.ts';
+import { StoreMirror } from './gallery/mirror.ts';
 import {
   distanceToPerson,
   exactDistances,
@@ -14,7 +15,7 @@ import {
 } from './gallery/policy.ts';
 import { hostSearch, type VectorSearch } from './gallery/search.ts';
 import { type GalleryStore, MemoryStore } from './gallery/store.ts';
-import { type TemplateKind, TemplateTable } from './gallery/template-table.ts';
+import type { TemplateKind, TemplateTable } from './gallery/template-table.ts';
 import { decide, type OperatingPoint, type Verification } from './operating-point.ts';
 
 /** Vectors of one model. `fingerprint` names model and preprocessing. */
@@ -86,20 +87,14 @@ export class FaceGallery {
   readonly policy: GalleryPolicy;
   readonly k: number;
   readonly templates: TemplateKind;
-  readonly #store: GalleryStore;
+  readonly #mirror: StoreMirror;
   readonly #search: VectorSearch;
   readonly #codec: GalleryCodec | undefined;
   readonly #newId: () => string;
-  readonly #table: TemplateTable;
-  #unwatch: (() => void) | undefined;
-  #last: Promise<unknown> = Promise.resolve();
-  /** The store may hold something else than the table. */
-  #stale = true;
   /** First row that the search has not seen. */
   #firstChanged = 0;
   /** What is searched instead of the rows for 'mean' and 'median'. */
   #people: { vectors: VectorSet; labels: string[] } | null = null;
-  #closed = false;
 
   private constructor(options: GalleryOptions) {
     const { fingerprint, dimensions, policy = 'nearest', k = 5, templates = 'float32' } = options;
@@ -117,21 +112,19 @@ export class FaceGallery {
     this.policy = policy;
     this.k = k;
     this.templates = templates;
-    this.#store = options.store ?? new MemoryStore();
+    this.#mirror = new StoreMirror(options.store ?? new MemoryStore(), dimensions, templates, (row) => {
+      this.#firstChanged = Math.min(this.#firstChanged, row);
+      this.#people = null;
+    });
     this.#search = options.search ?? hostSearch();
     this.#codec = options.codec;
     this.#newId = options.newId ?? randomId;
-    this.#table = new TemplateTable(dimensions, templates);
   }
 
   /** Opens a gallery on a store. Throws 'mismatch' when the store holds another model's templates, 'store' when it fails. */
   static async open(options: GalleryOptions): Promise<FaceGallery> {
     const gallery = new FaceGallery(options);
-    await gallery.#ask('open', () => gallery.#store.open(gallery.fingerprint, gallery.dimensions));
-    gallery.#unwatch = gallery.#store.watch?.(() => {
-      gallery.#stale = true;
-    });
-    await gallery.#reload();
+    await gallery.#mirror.open(gallery.fingerprint);
     return gallery;
   }
 
@@ -146,9 +139,8 @@ export class FaceGallery {
 
   /** All entries, or those of one person, in order of insertion: copies, of the moment of the first read. */
   async *entries(label?: string): AsyncIterable<Entry> {
-    const entries = await this.#inOrder(async () => {
-      const rows =
-        label === undefined ? Array.from({ length: this.#table.size }, (_, row) => row) : this.#table.rowsOf(label);
+    const entries = await this.#mirror.inOrder(async () => {
+      const rows = label === undefined ? this.#mirror.rows() : this.#table.rowsOf(label);
       return rows.map((row) => this.#table.entry(row));
     });
     yield* entries;
@@ -156,7 +148,7 @@ export class FaceGallery {
 
   /** The people, in order of insertion. */
   labels(): Promise<string[]> {
-    return this.#inOrder(async () => [...this.#table.labels()]);
+    return this.#mirror.inOrder(async () => [...this.#table.labels()]);
   }
 
   /**
@@ -169,7 +161,7 @@ export class FaceGallery {
     this.#checkVectors(faces);
     if (faces.count === 0) throw refusal('faces', 'must hold at least one face', 0, 'Embed a face first');
     const vectors = faces.data.slice();
-    return this.#inOrder(async () => {
+    return this.#mirror.inOrder(async () => {
       const added: Entry[] = [];
       const ids: string[] = [];
       for (let row = 0; row < faces.count; row++) {
@@ -183,10 +175,7 @@ export class FaceGallery {
         ids.push(id);
         if (known === undefined && !twin) added.push({ id, label, vector, ...(copied && { meta: copied }) });
       }
-      if (added.length > 0) {
-        await this.#change('put', () => this.#store.put(added));
-        for (const entry of added) this.#changedFrom(this.#table.put(entry));
-      }
+      if (added.length > 0) await this.#mirror.put(added);
       return ids;
     });
   }
@@ -195,11 +184,10 @@ export class FaceGallery {
   async remove(match: { id?: string; label?: string }): Promise<number> {
     if (match.id === undefined && match.label === undefined)
       throw refusal('remove', 'needs an id or a label', 'neither', 'Say whom to remove');
-    return this.#inOrder(async () => {
+    return this.#mirror.inOrder(async () => {
       const rows = this.#rowsMatching(match);
       if (rows.length === 0) return 0;
-      await this.#change('remove', () => this.#store.remove(rows.map((row) => this.#table.id(row))));
-      this.#changedFrom(this.#table.remove(rows));
+      await this.#mirror.remove(rows);
       return rows.length;
     });
   }
@@ -207,7 +195,7 @@ export class FaceGallery {
   /** Removes a person and has the store wipe what is left in its files. Gives how many templates went. */
   async erase(label: string): Promise<number> {
     const gone = await this.remove({ label });
-    await this.#inOrder(() => this.#ask('compact', async () => this.#store.compact?.()));
+    await this.#mirror.inOrder(() => this.#mirror.compact());
     return gone;
   }
 
@@ -217,18 +205,13 @@ export class FaceGallery {
    */
   async rename(from: string, to: string): Promise<number> {
     checkLabel(to);
-    return this.#inOrder(async () => {
+    return this.#mirror.inOrder(async () => {
       const rows = [...this.#table.rowsOf(from)];
       if (rows.length === 0 || from === to) return rows.length;
       const doubled = rows.filter((row) => this.#table.find(to, this.#table.vector(row)) !== undefined);
       const moved = rows.filter((row) => !doubled.includes(row));
-      await this.#change('put', () => this.#store.put(moved.map((row) => ({ ...this.#table.entry(row), label: to }))));
-      this.#table.relabel(moved, to);
-      if (doubled.length > 0) {
-        await this.#change('remove', () => this.#store.remove(doubled.map((row) => this.#table.id(row))));
-        this.#changedFrom(this.#table.remove(doubled));
-      }
-      this.#people = null;
+      await this.#mirror.put(moved.map((row) => ({ ...this.#table.entry(row), label: to })));
+      if (doubled.length > 0) await this.#mirror.remove(doubled);
       return rows.length;
     });
   }
@@ -247,7 +230,7 @@ export class FaceGallery {
     if (!Number.isInteger(limit) || limit < 1)
       throw refusal('limit', 'must be a whole number from 1', limit, '5 is usual');
     const data = queries.data.slice();
-    return this.#inOrder(async () => {
+    return this.#mirror.inOrder(async () => {
       const results: Identification[] = [];
       for (let i = 0; i < queries.count; i++) {
         const ranked = await this.#rank(data.subarray(i * this.dimensions, (i + 1) * this.dimensions), limit);
@@ -265,7 +248,7 @@ export class FaceGallery {
     this.#checkVectors(query);
     if (query.count !== 1) throw refusal('verify', 'needs one face', query.count, 'Verify faces one by one');
     const vector = query.data.slice();
-    return this.#inOrder(async () => {
+    return this.#mirror.inOrder(async () => {
       if (this.#table.rowsOf(label).length === 0)
         throw refusal('verify', 'needs a person of the gallery', 'a label that nobody bears', 'Enrol the person first');
       return decide(distanceToPerson(vector, this.#table, label, this.policy), point);
@@ -275,13 +258,13 @@ export class FaceGallery {
   /** The gallery as a file, locked when a passphrase or key is given. */
   async save(lock: Lock = {}): Promise<Uint8Array> {
     const codec = this.#needCodec();
-    return this.#inOrder(() => codec.write(this.#content(), lock));
+    return this.#mirror.inOrder(() => codec.write(this.#content(), lock));
   }
 
   /** One person's entries as a file of their own. Throws 'input' when nobody bears the label. */
   async exportPerson(label: string, lock: Lock = {}): Promise<Uint8Array> {
     const codec = this.#needCodec();
-    return this.#inOrder(async () => {
+    return this.#mirror.inOrder(async () => {
       const rows = this.#table.rowsOf(label);
       if (rows.length === 0)
         throw refusal('export', 'needs a person of the gallery', 'a label that nobody bears', 'Check the label');
@@ -295,92 +278,18 @@ export class FaceGallery {
    */
   async load(bytes: Uint8Array, lock: Lock = {}): Promise<void> {
     const codec = this.#needCodec();
-    return this.#inOrder(async () => {
-      const entries = this.#entriesOf(await codec.read(bytes, lock));
-      const kept = new Set(entries.map(({ id }) => id));
-      const gone = Array.from({ length: this.#table.size }, (_, row) => this.#table.id(row)).filter(
-        (id) => !kept.has(id),
-      );
-      await this.#change('put', () => this.#store.put(entries));
-      await this.#change('remove', () => this.#store.remove(gone));
-      // Entries that were there already keep their places in the store: its order is the one that counts.
-      await this.#reload();
+    return this.#mirror.inOrder(async () => {
+      await this.#mirror.replaceAll(this.#entriesOf(await codec.read(bytes, lock)));
     });
   }
 
   /** Closes the store and wipes the templates from memory. Twice is allowed; other calls then throw 'disposed'. */
-  async close(): Promise<void> {
-    if (this.#closed) return;
-    const closing = this.#inOrder(async () => {
-      this.#unwatch?.();
-      this.#table.clear();
-      this.#people = null;
-      await this.#ask('close', () => this.#store.close());
-    }, true);
-    this.#closed = true;
-    return closing;
+  close(): Promise<void> {
+    return this.#mirror.close();
   }
 
-  /** One call after the other, each on a table that agrees with the store. A call that fails does not stop the next. */
-  #inOrder<Result>(run: () => Promise<Result>, closing = false): Promise<Result> {
-    if (this.#closed)
-      return Promise.reject(
-        new FaceNetError('disposed', 'gallery: must be open, got a call after close(). Open it again.'),
-      );
-    const result = this.#last.then(async () => {
-      if (this.#stale && !closing) await this.#reload();
-      return run();
-    });
-    this.#last = result.then(
-      () => {},
-      () => {},
-    );
-    return result;
-  }
-
-  async #reload(): Promise<void> {
-    this.#stale = false;
-    try {
-      const entries: Entry[] = [];
-      await this.#ask('read', async () => {
-        for await (const entry of this.#store.entries()) entries.push(entry);
-      });
-      const checked = entries.map((entry, i) => this.#checkedEntry(entry, i));
-      this.#table.clear();
-      for (const entry of checked) this.#table.put(entry);
-      this.#changedFrom(0);
-    } catch (error) {
-      this.#stale = true;
-      throw error;
-    }
-  }
-
-  /** Calls the store for a change; after a failure what it holds is read again. */
-  async #change(what: string, call: () => Promise<void>): Promise<void> {
-    try {
-      await this.#ask(what, call);
-    } catch (error) {
-      this.#stale = true;
-      throw error;
-    }
-  }
-
-  async #ask(what: string, call: () => Promise<void>): Promise<void> {
-    try {
-      await call();
-    } catch (cause) {
-      if (cause instanceof FaceNetError) throw cause;
-      throw new FaceNetError(
-        'store',
-        `gallery store: ${what} must succeed, got a failure of the store. See the cause; what was acknowledged before is kept.`,
-        { cause },
-      );
-    }
-  }
-
-  #changedFrom(row: number): void {
-    this.#firstChanged = Math.min(this.#firstChanged, row);
-    this.#people = null;
+  get #table(): TemplateTable {
+    return this.#mirror.table;
   }
 
   async #rank(query: Float32Array, limit: number): Promise<Ranked[]> {
@@ -401,7 +310,7 @@ export class FaceGallery {
 
   /** The store's own search, or ours with what has changed since. */
   async #searchTemplates(): Promise<VectorSearch> {
-    if (this.#store.nearest) return this.#storeSearch();
+    if (this.#mirror.searches) return this.#storeSearch();
     if (this.#firstChanged < Number.POSITIVE_INFINITY) {
       await this.#search.load(this.#table.searched(), this.#firstChanged);
       this.#firstChanged = Number.POSITIVE_INFINITY;
@@ -413,11 +322,7 @@ export class FaceGallery {
     return {
       load() {},
       nearest: async (query, k) => {
-        let rows: number[] = [];
-        await this.#ask('nearest', async () => {
-          const found = await this.#store.nearest!(query.slice(), k);
-          rows = found.flatMap(({ id }) => this.#table.rowOf(id) ?? []);
-        });
+        const rows = await this.#mirror.nearest(query, k);
         return { rows: Uint32Array.from(rows), distances: new Float64Array(rows.length) };
       },
     };
@@ -437,7 +342,7 @@ export class FaceGallery {
     return Array.from(rows, (row, i) => ({ label: labels[row]!, distance: distances[i]! }));
   }
 
-  #content(rows: readonly number[] = Array.from({ length: this.#table.size }, (_, row) => row)): GalleryContent {
+  #content(rows: readonly number[] = this.#mirror.rows()): GalleryContent {
     const d = this.dimensions;
     const { data } = this.#table.searched();
     const vectors = data instanceof Int8Array ? new Int8Array(rows.length * d) : new Float32Array(rows.length * d);
@@ -460,7 +365,7 @@ export class FaceGallery {
     }
     const scales = vectors instanceof Int8Array ? int8Scales(vectors, entries.length, dimensions) : null;
     return entries.map((entry, i) =>
-      this.#checkedEntry(
+      this.#mirror.checked(
         {
           ...entry,
           vector: Float32Array.from(
@@ -471,24 +376,6 @@ export class FaceGallery {
         i,
       ),
     );
-  }
-
-  /** An entry from outside. Throws 'store' with its place; the text never names the person. */
-  #checkedEntry(entry: Entry, index: number): Entry {
-    try {
-      checkLabel(entry.label);
-      if (typeof entry.id !== 'string' || entry.id === '')
-        throw refusal('id', 'must be a text', typeof entry.id, 'Keep what put() was given');
-      checkUnitVectors({ data: entry.vector, count: 1, dimensions: this.dimensions }, 'template');
-      const meta = checkedMeta(entry.meta);
-      return { id: entry.id, label: entry.label, vector: this.#table.kept(entry.vector), ...(meta && { meta }) };
-    } catch (cause) {
-      throw new FaceNetError(
-        'store',
-        `gallery: every entry must be whole, got a damaged one at place ${index}. Restore the gallery from a copy.`,
-        { cause, index },
-      );
-    }
   }
 
   #checkVectors(vectors: FingerprintedVectors): void {

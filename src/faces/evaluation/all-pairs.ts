@@ -1,12 +1,19 @@
 import { FaceNetError } from '../../errors.ts';
 import { checkUnitVectors, type DistanceRows, hostRows, type VectorSet } from '../distance.ts';
+import { type BootstrapOptions, bootstrapRates, identifiedPairs, widerFarInterval } from './bootstrap.ts';
 import {
-  type BootstrapOptions,
-  bootstrapRates,
-  type IdentifiedPairs,
-  identifiedPairs,
-  widerFarInterval,
-} from './bootstrap.ts';
+  binOf,
+  binOfRank,
+  bins,
+  type CoarseHistogram,
+  coarseHistogram,
+  curveOfBins,
+  firstOfBin,
+  nonEmptyBefore,
+  type PairCounts,
+  scale,
+} from './distance-bins.ts';
+import { ImpostorTail, tailBin } from './impostor-tail.ts';
 import {
   allowedFalseAccepts,
   type CurvePoint,
@@ -40,20 +47,11 @@ export interface AllPairsEvaluation {
   readonly equalErrorRate: number;
   /** Exact points of the ROC at up to some hundred thresholds. */
   readonly roc: CurvePoint[];
-  /** Counts per bin of distance for a histogram: bin i holds distances in (i / binsPerUnit, (i + 1) / binsPerUnit]; 0 is in bin 0. */
-  readonly histogram: { readonly binsPerUnit: number; readonly same: number[]; readonly different: number[] };
+  readonly histogram: CoarseHistogram;
 }
 
 export const defaultFars: readonly number[] = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6];
 
-/** Bins per unit of squared distance: a power of two, so that multiplying by it rounds nothing. */
-const scale = 2 ** 16;
-/** Bins from 0 to 4 and one for what lies above. */
-const bins = 4 * scale + 2;
-/** Bins of the histogram in the report, per unit of distance. */
-const coarse = 32;
-/** The most impostor pairs that are kept for intervals: 64 MiB. */
-const largestTail = 4 * 2 ** 20;
 /** The most pairs of one person, and the most decisive pairs of two, that are held: 64 MiB each. */
 const largestHeld = 8 * 2 ** 20;
 
@@ -111,7 +109,7 @@ export async function evaluateAllPairs(
   }
   const errorBin = equalErrorBin(upTo, sameUpTo, counts);
   wanted[errorBin] = 1;
-  const tail = new Tail(options.intervals === false ? 0 : tailBin(upTo, fars, counts.different), upTo);
+  const tail = new ImpostorTail(options.intervals === false ? 0 : tailBin(upTo, fars, counts.different), upTo);
   const decisive = new Float64Array(decisiveCount(wanted, histogram));
   let decided = 0;
   let twiceBelow = 0;
@@ -164,17 +162,6 @@ export async function evaluateAllPairs(
   };
 }
 
-interface Counts {
-  readonly same: number;
-  readonly different: number /** Images of each person. */;
-  readonly people: Uint32Array;
-}
-
-/** The bin of a distance: bin b holds ((b - 1) / scale, b / scale], so that all bins up to b hold exactly the distances <= b / scale. */
-function binOf(distance: number): number {
-  return Math.min(Math.ceil(distance * scale), bins - 1);
-}
-
 /** People as numbers from 0 in order of first appearance. */
 export function identityNumbers(labels: ArrayLike<number | string>, count: number): Uint32Array {
   if (labels.length !== count) {
@@ -192,7 +179,7 @@ export function identityNumbers(labels: ArrayLike<number | string>, count: numbe
   });
 }
 
-function pairCounts(people: Uint32Array): Counts {
+function pairCounts(people: Uint32Array): PairCounts {
   const images = new Uint32Array(people.reduce((most, person) => Math.max(most, person + 1), 0));
   for (const person of people) images[person]!++;
   let same = 0;
@@ -264,72 +251,9 @@ function decisiveCount(wanted: Uint8Array, histogram: Float64Array): number {
   return held;
 }
 
-/** The bin that holds the impostor of a rank (0 = nearest); `bins` when there are not so many. */
-function binOfRank(upTo: Float64Array, rank: number): number {
-  return countUpTo(upTo, rank) - 1;
-}
-
-function nonEmptyBefore(histogram: Float64Array, bin: number): number {
-  let before = Math.min(bin, bins) - 1;
-  while (before >= 0 && histogram[before] === 0) before--;
-  return before;
-}
-
-/** All bins below this one are kept whole for the bootstrap: twice the pairs of the largest FAR, as far as memory allows. */
-function tailBin(upTo: Float64Array, fars: readonly number[], different: number): number {
-  const wanted = Math.min(different, 2 * Math.max(0, ...fars) * different + 1000);
-  let bin = countBelow(upTo, wanted);
-  while (bin > 0 && upTo[Math.min(bin, bins)]! > largestTail) bin--;
-  return Math.min(bin, bins);
-}
-
-/** The nearest impostor pairs with the people in them, put into their bins as they come. */
-class Tail {
-  readonly limit: number;
-  readonly #distance: Float64Array;
-  readonly #a: Uint32Array;
-  readonly #b: Uint32Array;
-  readonly #upTo: Float64Array;
-  readonly #next: Float64Array;
-
-  constructor(limit: number, upTo: Float64Array) {
-    this.limit = limit;
-    this.#upTo = upTo;
-    this.#next = upTo.slice(0, limit);
-    const size = upTo[limit]!;
-    this.#distance = new Float64Array(size);
-    this.#a = new Uint32Array(size);
-    this.#b = new Uint32Array(size);
-  }
-
-  add(bin: number, distance: number, a: number, b: number): void {
-    if (bin >= this.limit) return;
-    const at = this.#next[bin]!++;
-    this.#distance[at] = distance;
-    this.#a[at] = a;
-    this.#b[at] = b;
-  }
-
-  sorted(): IdentifiedPairs {
-    for (let bin = 0; bin < this.limit; bin++) {
-      const [from, to] = [this.#upTo[bin]!, this.#upTo[bin + 1]!];
-      if (to - from < 2) continue;
-      const part = identifiedPairs(
-        this.#distance.subarray(from, to),
-        this.#a.subarray(from, to),
-        this.#b.subarray(from, to),
-      );
-      this.#distance.set(part.distance, from);
-      this.#a.set(part.a, from);
-      this.#b.set(part.b, from);
-    }
-    return { distance: this.#distance, a: this.#a, b: this.#b };
-  }
-}
-
 function rateAt(
   targetFar: number,
-  known: { sorted: Float64Array; histogram: Float64Array; upTo: Float64Array; same: Float64Array; counts: Counts },
+  known: { sorted: Float64Array; histogram: Float64Array; upTo: Float64Array; same: Float64Array; counts: PairCounts },
 ): RatesAtFar {
   const { sorted, histogram, upTo, same, counts } = known;
   const allowed = allowedFalseAccepts(targetFar, counts.different);
@@ -358,13 +282,8 @@ function rateAt(
   });
 }
 
-/** Where the values of a bin begin in a sorted list that holds the bin whole. */
-function firstOfBin(sorted: Float64Array, bin: number): number {
-  return bin === 0 ? 0 : countUpTo(sorted, (bin - 1) / scale);
-}
-
 /** The first bin at whose end FAR >= 1 - VAL. */
-function equalErrorBin(upTo: Float64Array, sameUpTo: Float64Array, counts: Counts): number {
+function equalErrorBin(upTo: Float64Array, sameUpTo: Float64Array, counts: PairCounts): number {
   let bin = 0;
   while (upTo[bin + 1]! / counts.different < 1 - sameUpTo[bin + 1]! / counts.same) bin++;
   return bin;
@@ -377,7 +296,7 @@ function equalError(
   same: Float64Array,
   upTo: Float64Array,
   sameUpTo: Float64Array,
-  counts: Counts,
+  counts: PairCounts,
 ): number {
   const first = firstOfBin(sorted, bin);
   let mistaken = upTo[bin]!;
@@ -394,37 +313,4 @@ function equalError(
     if (point.far >= 1 - point.val) return crossing(before, point);
     before = point;
   }
-}
-
-/** Points at bin ends, dense where FAR is small: whenever FAR has grown by 5 % of itself, or VAL by half a percent. */
-function curveOfBins(upTo: Float64Array, sameUpTo: Float64Array, counts: Counts): CurvePoint[] {
-  const curve: CurvePoint[] = [];
-  let kept = { val: -1, far: -1 };
-  for (let bin = 0; bin < bins - 1; bin++) {
-    const point = {
-      threshold: bin / scale,
-      val: sameUpTo[bin + 1]! / counts.same,
-      far: upTo[bin + 1]! / counts.different,
-    };
-    if (point.far === kept.far && point.val === kept.val) continue;
-    const end = point.far === 1 && point.val === 1;
-    if (end || kept.val < 0 || point.far >= kept.far * 1.05 + 1e-12 || point.val >= kept.val + 0.005) {
-      curve.push(point);
-      kept = point;
-    }
-    if (end) break;
-  }
-  return curve;
-}
-
-function coarseHistogram(upTo: Float64Array, sameUpTo: Float64Array): AllPairsEvaluation['histogram'] {
-  const width = scale / coarse;
-  // Bin 0 of the fine histogram holds only distance 0 and belongs to the first coarse bin.
-  const sum = (counts: Float64Array) =>
-    Array.from(
-      { length: 4 * coarse },
-      (_, i) =>
-        (i === 4 * coarse - 1 ? counts[bins]! : counts[(i + 1) * width + 1]!) - (i === 0 ? 0 : counts[i * width + 1]!),
-    );
-  return { binsPerUnit: coarse, same: sum(sameUpTo), different: sum(upTo) };
 }

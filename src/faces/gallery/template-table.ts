@@ -98,34 +98,37 @@ export class TemplateTable {
 
   /** The row of a person's template with these numbers, if there is one. */
   find(label: string, vector: Float32Array): number | undefined {
-    return this.rowsOf(label).find((row) => {
-      const own = this.vector(row);
-      return own.every((value, i) => value === vector[i]);
-    });
+    return this.rowsOf(label).find((row) => this.#isVector(row, vector));
   }
 
-  /** Adds an entry at the end, or replaces the one with the same id in its place. Gives its row. */
-  put(entry: Entry): number {
-    const known = this.#rowOfId.get(entry.id);
-    const row = known ?? this.size;
-    if (known === undefined) {
-      this.#reserve(row + 1);
-      this.#ids.push(entry.id);
-      this.#labels.push(entry.label);
-      this.#metas.push(entry.meta);
-      this.#rowOfId.set(entry.id, row);
-      this.#addToLabel(entry.label, row);
-    } else {
-      this.#metas[row] = entry.meta;
-      if (this.#labels[row] !== entry.label) this.relabel([row], entry.label);
+  /**
+   * Adds entries at the end; one with a known id replaces the old one in its place. Gives the first row whose vector is another now,
+   * Infinity when none is.
+   */
+  put(entries: Iterable<Entry>): number {
+    let first = Number.POSITIVE_INFINITY;
+    let relabelled = false;
+    for (const { id, label, vector, meta } of entries) {
+      const known = this.#rowOfId.get(id);
+      const row = known ?? this.size;
+      if (known === undefined) {
+        this.#reserve(row + 1);
+        this.#ids.push(id);
+        this.#labels.push(label);
+        this.#metas.push(meta);
+        this.#rowOfId.set(id, row);
+        this.#addToLabel(label, row);
+      } else {
+        relabelled ||= this.#labels[row] !== label;
+        this.#labels[row] = label;
+        this.#metas[row] = meta;
+        if (this.#isVector(row, vector)) continue;
+      }
+      this.#write(row, vector);
+      first = Math.min(first, row);
     }
-    this.#write(row, entry.vector);
-    return row;
-  }
-
-  relabel(rows: readonly number[], label: string): void {
-    for (const row of rows) this.#labels[row] = label;
-    this.#indexLabels();
+    if (relabelled) this.#indexLabels();
+    return first;
   }
 
   /** Removes rows; those behind move up. Gives the first row that changed. */
@@ -161,6 +164,10 @@ export class TemplateTable {
 
   clear(): void {
     this.remove(this.#ids.keys());
+  }
+
+  #isVector(row: number, vector: Float32Array): boolean {
+    return this.vector(row).every((value, i) => value === vector[i]);
   }
 
   #addToLabel(label: string, row: number): void {
