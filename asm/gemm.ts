@@ -79,98 +79,119 @@ export function pack(source: usize, rows: u32, columns: u32, kStride: usize, nSt
   }
 }
 
-/** Rows `table` x one panel of 12 columns. Returns whether a result before the activation was not finite. */
-export function panel12(
-  table: usize, count: u32, segments: u32, depth: u32, skip: usize, panel: usize, column: usize, bias: usize, residual: bool, floor: f32,
-): bool {
-  let i0 = f32x4.splat(0), i1 = i0, i2 = i0, bad = i0;
+// What a tile needs before and after its loops. Not parameters: every value that is alive in the loop takes a register, and V8 then moves
+// the loop's own counters to the stack. Set by `panel`.
+let jobColumn: usize = 0; // bytes from the start of a row of C and residual to the panel's first column
+let jobBias: usize = 0;
+let jobResidual: bool = false;
+let jobFloor: f32 = 0;
+let jobSkip: usize = 0;
+let jobBad: bool = false; // a result before the activation was not finite
+
+/** Three rows x 12 columns from the table entry on, with the panel at b. */
+export function tile12(entry: usize, segments: u32, depth: u32, b: usize): void {
+  let c00 = f32x4.splat(0), c01 = c00, c02 = c00;
+  const bias = jobBias;
   if (bias) {
-    i0 = v128.load(bias);
-    i1 = v128.load(bias, 16);
-    i2 = v128.load(bias, 32);
+    c00 = v128.load(bias);
+    c01 = v128.load(bias, 16);
+    c02 = v128.load(bias, 32);
   }
-  const end = table + <usize>count * ENTRY;
-  for (; table < end; table += 3 * ENTRY) {
-    let c00 = i0, c01 = i1, c02 = i2, c10 = i0, c11 = i1, c12 = i2, c20 = i0, c21 = i1, c22 = i2;
-    if (residual) {
-      const r0 = load<usize>(table, 8) + column, r1 = load<usize>(table, 20) + column, r2 = load<usize>(table, 32) + column;
-      c00 = f32x4.add(c00, v128.load(r0)); c01 = f32x4.add(c01, v128.load(r0, 16)); c02 = f32x4.add(c02, v128.load(r0, 32));
-      c10 = f32x4.add(c10, v128.load(r1)); c11 = f32x4.add(c11, v128.load(r1, 16)); c12 = f32x4.add(c12, v128.load(r1, 32));
-      c20 = f32x4.add(c20, v128.load(r2)); c21 = f32x4.add(c21, v128.load(r2, 16)); c22 = f32x4.add(c22, v128.load(r2, 32));
-    }
-    let a0 = load<usize>(table), a1 = load<usize>(table, 12), a2 = load<usize>(table, 24), b = panel;
-    for (let s = segments; s; s--) {
-      for (let k = depth; k; k--) {
-        const b0 = v128.load(b), b1 = v128.load(b, 16), b2 = v128.load(b, 32);
-        const t0 = v128.load32_splat(a0);
-        c00 = madd(t0, b0, c00); c01 = madd(t0, b1, c01); c02 = madd(t0, b2, c02);
-        const t1 = v128.load32_splat(a1);
-        c10 = madd(t1, b0, c10); c11 = madd(t1, b1, c11); c12 = madd(t1, b2, c12);
-        const t2 = v128.load32_splat(a2);
-        c20 = madd(t2, b0, c20); c21 = madd(t2, b1, c21); c22 = madd(t2, b2, c22);
-        b += 48; a0 += 4; a1 += 4; a2 += 4;
-      }
-      a0 += skip; a1 += skip; a2 += skip;
-    }
-    bad = v128.or(bad, v128.or(v128.or(f32x4.sub(c00, c00), f32x4.sub(c01, c01)), f32x4.sub(c02, c02)));
-    bad = v128.or(bad, v128.or(v128.or(f32x4.sub(c10, c10), f32x4.sub(c11, c11)), f32x4.sub(c12, c12)));
-    bad = v128.or(bad, v128.or(v128.or(f32x4.sub(c20, c20), f32x4.sub(c21, c21)), f32x4.sub(c22, c22)));
-    const lo = f32x4.splat(floor);
-    const o0 = load<usize>(table, 4) + column, o1 = load<usize>(table, 16) + column, o2 = load<usize>(table, 28) + column;
-    v128.store(o0, f32x4.pmax(c00, lo)); v128.store(o0, f32x4.pmax(c01, lo), 16); v128.store(o0, f32x4.pmax(c02, lo), 32);
-    v128.store(o1, f32x4.pmax(c10, lo)); v128.store(o1, f32x4.pmax(c11, lo), 16); v128.store(o1, f32x4.pmax(c12, lo), 32);
-    v128.store(o2, f32x4.pmax(c20, lo)); v128.store(o2, f32x4.pmax(c21, lo), 16); v128.store(o2, f32x4.pmax(c22, lo), 32);
+  let c10 = c00, c11 = c01, c12 = c02, c20 = c00, c21 = c01, c22 = c02;
+  if (jobResidual) {
+    const column = jobColumn;
+    const r0 = load<usize>(entry, 8) + column, r1 = load<usize>(entry, 20) + column, r2 = load<usize>(entry, 32) + column;
+    c00 = f32x4.add(c00, v128.load(r0)); c01 = f32x4.add(c01, v128.load(r0, 16)); c02 = f32x4.add(c02, v128.load(r0, 32));
+    c10 = f32x4.add(c10, v128.load(r1)); c11 = f32x4.add(c11, v128.load(r1, 16)); c12 = f32x4.add(c12, v128.load(r1, 32));
+    c20 = f32x4.add(c20, v128.load(r2)); c21 = f32x4.add(c21, v128.load(r2, 16)); c22 = f32x4.add(c22, v128.load(r2, 32));
   }
-  return v128.any_true(bad);
+  let a0 = load<usize>(entry), a1 = load<usize>(entry, 12), a2 = load<usize>(entry, 24);
+  for (let s = segments; s; s--) {
+    for (let k = depth; k; k--) {
+      const b0 = v128.load(b), b1 = v128.load(b, 16), b2 = v128.load(b, 32);
+      const t0 = v128.load32_splat(a0);
+      c00 = madd(t0, b0, c00); c01 = madd(t0, b1, c01); c02 = madd(t0, b2, c02);
+      const t1 = v128.load32_splat(a1);
+      c10 = madd(t1, b0, c10); c11 = madd(t1, b1, c11); c12 = madd(t1, b2, c12);
+      const t2 = v128.load32_splat(a2);
+      c20 = madd(t2, b0, c20); c21 = madd(t2, b1, c21); c22 = madd(t2, b2, c22);
+      b += 48; a0 += 4; a1 += 4; a2 += 4;
+    }
+    const skip = jobSkip;
+    a0 += skip; a1 += skip; a2 += skip;
+  }
+  let wrong = v128.or(v128.or(f32x4.sub(c00, c00), f32x4.sub(c01, c01)), f32x4.sub(c02, c02));
+  wrong = v128.or(wrong, v128.or(v128.or(f32x4.sub(c10, c10), f32x4.sub(c11, c11)), f32x4.sub(c12, c12)));
+  wrong = v128.or(wrong, v128.or(v128.or(f32x4.sub(c20, c20), f32x4.sub(c21, c21)), f32x4.sub(c22, c22)));
+  if (v128.any_true(wrong)) jobBad = true;
+  const lo = f32x4.splat(jobFloor), column = jobColumn;
+  const o0 = load<usize>(entry, 4) + column, o1 = load<usize>(entry, 16) + column, o2 = load<usize>(entry, 28) + column;
+  v128.store(o0, f32x4.pmax(c00, lo)); v128.store(o0, f32x4.pmax(c01, lo), 16); v128.store(o0, f32x4.pmax(c02, lo), 32);
+  v128.store(o1, f32x4.pmax(c10, lo)); v128.store(o1, f32x4.pmax(c11, lo), 16); v128.store(o1, f32x4.pmax(c12, lo), 32);
+  v128.store(o2, f32x4.pmax(c20, lo)); v128.store(o2, f32x4.pmax(c21, lo), 16); v128.store(o2, f32x4.pmax(c22, lo), 32);
 }
 
-/** Rows `table` x one panel of 8 columns. Returns whether a result before the activation was not finite. */
-export function panel8(
-  table: usize, count: u32, segments: u32, depth: u32, skip: usize, panel: usize, column: usize, bias: usize, residual: bool, floor: f32,
-): bool {
-  let i0 = f32x4.splat(0), i1 = i0, bad = i0;
+/** Four rows x 8 columns from the table entry on, with the panel at b. */
+export function tile8(entry: usize, segments: u32, depth: u32, b: usize): void {
+  let c00 = f32x4.splat(0), c01 = c00;
+  const bias = jobBias;
   if (bias) {
-    i0 = v128.load(bias);
-    i1 = v128.load(bias, 16);
+    c00 = v128.load(bias);
+    c01 = v128.load(bias, 16);
   }
+  let c10 = c00, c11 = c01, c20 = c00, c21 = c01, c30 = c00, c31 = c01;
+  if (jobResidual) {
+    const column = jobColumn;
+    const r0 = load<usize>(entry, 8) + column, r1 = load<usize>(entry, 20) + column, r2 = load<usize>(entry, 32) + column, r3 = load<usize>(entry, 44) + column;
+    c00 = f32x4.add(c00, v128.load(r0)); c01 = f32x4.add(c01, v128.load(r0, 16));
+    c10 = f32x4.add(c10, v128.load(r1)); c11 = f32x4.add(c11, v128.load(r1, 16));
+    c20 = f32x4.add(c20, v128.load(r2)); c21 = f32x4.add(c21, v128.load(r2, 16));
+    c30 = f32x4.add(c30, v128.load(r3)); c31 = f32x4.add(c31, v128.load(r3, 16));
+  }
+  let a0 = load<usize>(entry), a1 = load<usize>(entry, 12), a2 = load<usize>(entry, 24), a3 = load<usize>(entry, 36);
+  for (let s = segments; s; s--) {
+    for (let k = depth; k; k--) {
+      const b0 = v128.load(b), b1 = v128.load(b, 16);
+      const t0 = v128.load32_splat(a0);
+      c00 = madd(t0, b0, c00); c01 = madd(t0, b1, c01);
+      const t1 = v128.load32_splat(a1);
+      c10 = madd(t1, b0, c10); c11 = madd(t1, b1, c11);
+      const t2 = v128.load32_splat(a2);
+      c20 = madd(t2, b0, c20); c21 = madd(t2, b1, c21);
+      const t3 = v128.load32_splat(a3);
+      c30 = madd(t3, b0, c30); c31 = madd(t3, b1, c31);
+      b += 32; a0 += 4; a1 += 4; a2 += 4; a3 += 4;
+    }
+    const skip = jobSkip;
+    a0 += skip; a1 += skip; a2 += skip; a3 += skip;
+  }
+  let wrong = v128.or(f32x4.sub(c00, c00), f32x4.sub(c01, c01));
+  wrong = v128.or(wrong, v128.or(f32x4.sub(c10, c10), f32x4.sub(c11, c11)));
+  wrong = v128.or(wrong, v128.or(f32x4.sub(c20, c20), f32x4.sub(c21, c21)));
+  wrong = v128.or(wrong, v128.or(f32x4.sub(c30, c30), f32x4.sub(c31, c31)));
+  if (v128.any_true(wrong)) jobBad = true;
+  const lo = f32x4.splat(jobFloor), column = jobColumn;
+  const o0 = load<usize>(entry, 4) + column, o1 = load<usize>(entry, 16) + column, o2 = load<usize>(entry, 28) + column, o3 = load<usize>(entry, 40) + column;
+  v128.store(o0, f32x4.pmax(c00, lo)); v128.store(o0, f32x4.pmax(c01, lo), 16);
+  v128.store(o1, f32x4.pmax(c10, lo)); v128.store(o1, f32x4.pmax(c11, lo), 16);
+  v128.store(o2, f32x4.pmax(c20, lo)); v128.store(o2, f32x4.pmax(c21, lo), 16);
+  v128.store(o3, f32x4.pmax(c30, lo)); v128.store(o3, f32x4.pmax(c31, lo), 16);
+}
+
+/** Rows of the table x one panel of `width` columns. Returns whether a result before the activation was not finite. */
+function panel(
+  table: usize, count: u32, segments: u32, depth: u32, skip: usize, b: usize, width: u32, column: usize, bias: usize, residual: bool, floor: f32,
+): bool {
+  jobColumn = column;
+  jobBias = bias;
+  jobResidual = residual;
+  jobFloor = floor;
+  jobSkip = skip;
+  jobBad = false;
   const end = table + <usize>count * ENTRY;
-  for (; table < end; table += 4 * ENTRY) {
-    let c00 = i0, c01 = i1, c10 = i0, c11 = i1, c20 = i0, c21 = i1, c30 = i0, c31 = i1;
-    if (residual) {
-      const r0 = load<usize>(table, 8) + column, r1 = load<usize>(table, 20) + column;
-      const r2 = load<usize>(table, 32) + column, r3 = load<usize>(table, 44) + column;
-      c00 = f32x4.add(c00, v128.load(r0)); c01 = f32x4.add(c01, v128.load(r0, 16));
-      c10 = f32x4.add(c10, v128.load(r1)); c11 = f32x4.add(c11, v128.load(r1, 16));
-      c20 = f32x4.add(c20, v128.load(r2)); c21 = f32x4.add(c21, v128.load(r2, 16));
-      c30 = f32x4.add(c30, v128.load(r3)); c31 = f32x4.add(c31, v128.load(r3, 16));
-    }
-    let a0 = load<usize>(table), a1 = load<usize>(table, 12), a2 = load<usize>(table, 24), a3 = load<usize>(table, 36), b = panel;
-    for (let s = segments; s; s--) {
-      for (let k = depth; k; k--) {
-        const b0 = v128.load(b), b1 = v128.load(b, 16);
-        const t0 = v128.load32_splat(a0);
-        c00 = madd(t0, b0, c00); c01 = madd(t0, b1, c01);
-        const t1 = v128.load32_splat(a1);
-        c10 = madd(t1, b0, c10); c11 = madd(t1, b1, c11);
-        const t2 = v128.load32_splat(a2);
-        c20 = madd(t2, b0, c20); c21 = madd(t2, b1, c21);
-        const t3 = v128.load32_splat(a3);
-        c30 = madd(t3, b0, c30); c31 = madd(t3, b1, c31);
-        b += 32; a0 += 4; a1 += 4; a2 += 4; a3 += 4;
-      }
-      a0 += skip; a1 += skip; a2 += skip; a3 += skip;
-    }
-    bad = v128.or(bad, v128.or(v128.or(f32x4.sub(c00, c00), f32x4.sub(c01, c01)), v128.or(f32x4.sub(c10, c10), f32x4.sub(c11, c11))));
-    bad = v128.or(bad, v128.or(v128.or(f32x4.sub(c20, c20), f32x4.sub(c21, c21)), v128.or(f32x4.sub(c30, c30), f32x4.sub(c31, c31))));
-    const lo = f32x4.splat(floor);
-    const o0 = load<usize>(table, 4) + column, o1 = load<usize>(table, 16) + column;
-    const o2 = load<usize>(table, 28) + column, o3 = load<usize>(table, 40) + column;
-    v128.store(o0, f32x4.pmax(c00, lo)); v128.store(o0, f32x4.pmax(c01, lo), 16);
-    v128.store(o1, f32x4.pmax(c10, lo)); v128.store(o1, f32x4.pmax(c11, lo), 16);
-    v128.store(o2, f32x4.pmax(c20, lo)); v128.store(o2, f32x4.pmax(c21, lo), 16);
-    v128.store(o3, f32x4.pmax(c30, lo)); v128.store(o3, f32x4.pmax(c31, lo), 16);
-  }
-  return v128.any_true(bad);
+  if (width == 12) for (; table < end; table += 3 * ENTRY) tile12(table, segments, depth, b);
+  else for (; table < end; table += 4 * ENTRY) tile8(table, segments, depth, b);
+  return jobBad;
 }
 
 /** Rows that the narrow last panel works on at a time: a multiple of both tiles. */
@@ -208,19 +229,18 @@ export function multiply(
   for (let p = from; p < to; p++) {
     const width: u32 = p < wide ? 12 : 8;
     const column = panelColumn(p, columns);
-    const panel = panels + ((<usize>column * rows) << 2);
+    const b = panels + ((<usize>column * rows) << 2);
     const at = <usize>column << 2;
     const start = bias ? bias + at : 0;
-    if (columns - column < width) bad = edge(table, count, segments, depth, skip, panel, at, width, columns - column, start, residual, floor) || bad;
-    else if (width == 12) bad = panel12(table, count, segments, depth, skip, panel, at, start, residual, floor) || bad;
-    else bad = panel8(table, count, segments, depth, skip, panel, at, start, residual, floor) || bad;
+    if (columns - column < width) bad = edge(table, count, segments, depth, skip, b, width, columns - column, at, start, residual, floor) || bad;
+    else bad = panel(table, count, segments, depth, skip, b, width, at, start, residual, floor) || bad;
   }
   return bad;
 }
 
 /** One panel with `valid` columns, fewer than its width: computed in narrow rows of its own, from which the valid columns are copied. */
 function edge(
-  table: usize, count: u32, segments: u32, depth: u32, skip: usize, panel: usize, column: usize, width: u32, valid: u32,
+  table: usize, count: u32, segments: u32, depth: u32, skip: usize, b: usize, width: u32, valid: u32, column: usize,
   bias: usize, residual: bool, floor: f32,
 ): bool {
   const own = table + <usize>(count + REPEATS) * ENTRY;
@@ -238,8 +258,7 @@ function edge(
       if (residual) copyPadded(line, load<usize>(entry, 8) + column, valid);
     }
     closeTable(own, rows);
-    if (width == 12) bad = panel12(own, rows, segments, depth, skip, panel, 0, ownBias, residual, floor) || bad;
-    else bad = panel8(own, rows, segments, depth, skip, panel, 0, ownBias, residual, floor) || bad;
+    bad = panel(own, rows, segments, depth, skip, b, width, 0, ownBias, residual, floor) || bad;
     for (let i: u32 = 0; i < rows; i++) {
       const out = load<usize>(table + <usize>(row + i) * ENTRY, 4) + column, line = tile + <usize>i * 48;
       for (let n: u32 = 0; n < valid; n += 4) storeLanes(out + (<usize>n << 2), v128.load(line + (<usize>n << 2)), valid - n);
@@ -278,64 +297,102 @@ export function outer(
       panel = narrow;
       step = 48;
     }
-    if (width == 12) outer12(a, aStep, panel, step, depth, rows, c + (<usize>column << 2), cStep, valid, add);
-    else outer8(a, aStep, panel, step, depth, rows, c + (<usize>column << 2), cStep, valid, add);
-  }
-}
-
-/** Rows x one panel of 12 columns, of which `valid` are stored. */
-export function outer12(a: usize, aStep: usize, b: usize, bStep: usize, depth: u32, rows: u32, c: usize, cStep: usize, valid: u32, add: bool): void {
-  for (let i: u32 = 0; i < rows; i += 3) {
-    const left = rows - i;
-    let a0 = a + (<usize>i << 2), a1 = a0 + (<usize>min<u32>(left - 1, 1) << 2), a2 = a0 + (<usize>min<u32>(left - 1, 2) << 2), p = b;
-    let c00 = f32x4.splat(0), c01 = c00, c02 = c00, c10 = c00, c11 = c00, c12 = c00, c20 = c00, c21 = c00, c22 = c00;
-    for (let k = depth; k; k--) {
-      const b0 = v128.load(p), b1 = v128.load(p, 16), b2 = v128.load(p, 32);
-      const t0 = v128.load32_splat(a0);
-      c00 = madd(t0, b0, c00); c01 = madd(t0, b1, c01); c02 = madd(t0, b2, c02);
-      const t1 = v128.load32_splat(a1);
-      c10 = madd(t1, b0, c10); c11 = madd(t1, b1, c11); c12 = madd(t1, b2, c12);
-      const t2 = v128.load32_splat(a2);
-      c20 = madd(t2, b0, c20); c21 = madd(t2, b1, c21); c22 = madd(t2, b2, c22);
-      p += bStep; a0 += aStep; a1 += aStep; a2 += aStep;
-    }
-    const out = c + <usize>i * cStep;
-    put(out, c00, valid, add); put(out + 16, c01, valid - 4, add); put(out + 32, c02, valid - 8, add);
-    if (left > 1) {
-      const next = out + cStep;
-      put(next, c10, valid, add); put(next + 16, c11, valid - 4, add); put(next + 32, c12, valid - 8, add);
-    }
-    if (left > 2) {
-      const next = out + 2 * cStep;
-      put(next, c20, valid, add); put(next + 16, c21, valid - 4, add); put(next + 32, c22, valid - 8, add);
+    jobC = c + (<usize>column << 2);
+    jobCStep = cStep;
+    jobValid = valid;
+    jobAdd = add;
+    const height: u32 = width == 12 ? 3 : 4;
+    for (let i: u32 = 0; i < rows; i += height) {
+      const left = rows - i;
+      const a0 = a + (<usize>i << 2), a1 = a0 + (<usize>min<u32>(left - 1, 1) << 2), a2 = a0 + (<usize>min<u32>(left - 1, 2) << 2);
+      jobRows = left;
+      if (width == 12) outerTile12(a0, a1, a2, aStep, panel, step, depth);
+      else outerTile8(a0, a1, a2, a0 + (<usize>min<u32>(left - 1, 3) << 2), aStep, panel, step, depth);
+      jobC += <usize>height * cStep;
     }
   }
 }
 
-/** Rows x one panel of 8 columns, of which `valid` are stored. */
-export function outer8(a: usize, aStep: usize, b: usize, bStep: usize, depth: u32, rows: u32, c: usize, cStep: usize, valid: u32, add: bool): void {
-  for (let i: u32 = 0; i < rows; i += 4) {
-    const left = rows - i;
-    let a0 = a + (<usize>i << 2), a1 = a0 + (<usize>min<u32>(left - 1, 1) << 2), a2 = a0 + (<usize>min<u32>(left - 1, 2) << 2);
-    let a3 = a0 + (<usize>min<u32>(left - 1, 3) << 2), p = b;
-    let c00 = f32x4.splat(0), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00, c30 = c00, c31 = c00;
-    for (let k = depth; k; k--) {
-      const b0 = v128.load(p), b1 = v128.load(p, 16);
-      const t0 = v128.load32_splat(a0);
-      c00 = madd(t0, b0, c00); c01 = madd(t0, b1, c01);
-      const t1 = v128.load32_splat(a1);
-      c10 = madd(t1, b0, c10); c11 = madd(t1, b1, c11);
-      const t2 = v128.load32_splat(a2);
-      c20 = madd(t2, b0, c20); c21 = madd(t2, b1, c21);
-      const t3 = v128.load32_splat(a3);
-      c30 = madd(t3, b0, c30); c31 = madd(t3, b1, c31);
-      p += bStep; a0 += aStep; a1 += aStep; a2 += aStep; a3 += aStep;
-    }
-    let out = c + <usize>i * cStep;
-    put(out, c00, valid, add); put(out + 16, c01, valid - 4, add);
-    if (left > 1) { out += cStep; put(out, c10, valid, add); put(out + 16, c11, valid - 4, add); }
-    if (left > 2) { out += cStep; put(out, c20, valid, add); put(out + 16, c21, valid - 4, add); }
-    if (left > 3) { out += cStep; put(out, c30, valid, add); put(out + 16, c31, valid - 4, add); }
+// As above: what a tile needs behind its loop. Set by `outer`.
+let jobC: usize = 0;
+let jobCStep: usize = 0;
+let jobRows: u32 = 0; // rows of C from the tile's first on; the tile writes no more than its own
+let jobValid: i32 = 0; // columns of C to write
+let jobAdd: bool = false;
+
+/** Three rows x 12 columns; row r of A begins at a + r * 4, or repeats the last one. */
+export function outerTile12(a0: usize, a1: usize, a2: usize, aStep: usize, b: usize, bStep: usize, depth: u32): void {
+  let c00 = f32x4.splat(0), c01 = c00, c02 = c00, c10 = c00, c11 = c00, c12 = c00, c20 = c00, c21 = c00, c22 = c00;
+  for (let k = depth; k; k--) {
+    const b0 = v128.load(b), b1 = v128.load(b, 16), b2 = v128.load(b, 32);
+    const t0 = v128.load32_splat(a0);
+    c00 = madd(t0, b0, c00); c01 = madd(t0, b1, c01); c02 = madd(t0, b2, c02);
+    const t1 = v128.load32_splat(a1);
+    c10 = madd(t1, b0, c10); c11 = madd(t1, b1, c11); c12 = madd(t1, b2, c12);
+    const t2 = v128.load32_splat(a2);
+    c20 = madd(t2, b0, c20); c21 = madd(t2, b1, c21); c22 = madd(t2, b2, c22);
+    b += bStep; a0 += aStep; a1 += aStep; a2 += aStep;
+  }
+  let out = jobC;
+  const step = jobCStep, rows = jobRows, valid = jobValid, add = jobAdd;
+  if (add && rows >= 3 && valid == 12) {
+    v128.store(out, f32x4.add(v128.load(out), c00)); v128.store(out, f32x4.add(v128.load(out, 16), c01), 16); v128.store(out, f32x4.add(v128.load(out, 32), c02), 32);
+    out += step;
+    v128.store(out, f32x4.add(v128.load(out), c10)); v128.store(out, f32x4.add(v128.load(out, 16), c11), 16); v128.store(out, f32x4.add(v128.load(out, 32), c12), 32);
+    out += step;
+    v128.store(out, f32x4.add(v128.load(out), c20)); v128.store(out, f32x4.add(v128.load(out, 16), c21), 16); v128.store(out, f32x4.add(v128.load(out, 32), c22), 32);
+    return;
+  }
+  put(out, c00, valid, add); put(out + 16, c01, valid - 4, add); put(out + 32, c02, valid - 8, add);
+  if (rows > 1) {
+    out += step;
+    put(out, c10, valid, add); put(out + 16, c11, valid - 4, add); put(out + 32, c12, valid - 8, add);
+  }
+  if (rows > 2) {
+    out += step;
+    put(out, c20, valid, add); put(out + 16, c21, valid - 4, add); put(out + 32, c22, valid - 8, add);
+  }
+}
+
+/** Four rows x 8 columns; row r of A begins at a + r * 4, or repeats the last one. */
+export function outerTile8(a0: usize, a1: usize, a2: usize, a3: usize, aStep: usize, b: usize, bStep: usize, depth: u32): void {
+  let c00 = f32x4.splat(0), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00, c30 = c00, c31 = c00;
+  for (let k = depth; k; k--) {
+    const b0 = v128.load(b), b1 = v128.load(b, 16);
+    const t0 = v128.load32_splat(a0);
+    c00 = madd(t0, b0, c00); c01 = madd(t0, b1, c01);
+    const t1 = v128.load32_splat(a1);
+    c10 = madd(t1, b0, c10); c11 = madd(t1, b1, c11);
+    const t2 = v128.load32_splat(a2);
+    c20 = madd(t2, b0, c20); c21 = madd(t2, b1, c21);
+    const t3 = v128.load32_splat(a3);
+    c30 = madd(t3, b0, c30); c31 = madd(t3, b1, c31);
+    b += bStep; a0 += aStep; a1 += aStep; a2 += aStep; a3 += aStep;
+  }
+  let out = jobC;
+  const step = jobCStep, rows = jobRows, valid = jobValid, add = jobAdd;
+  if (add && rows >= 4 && valid == 8) {
+    v128.store(out, f32x4.add(v128.load(out), c00)); v128.store(out, f32x4.add(v128.load(out, 16), c01), 16);
+    out += step;
+    v128.store(out, f32x4.add(v128.load(out), c10)); v128.store(out, f32x4.add(v128.load(out, 16), c11), 16);
+    out += step;
+    v128.store(out, f32x4.add(v128.load(out), c20)); v128.store(out, f32x4.add(v128.load(out, 16), c21), 16);
+    out += step;
+    v128.store(out, f32x4.add(v128.load(out), c30)); v128.store(out, f32x4.add(v128.load(out, 16), c31), 16);
+    return;
+  }
+  put(out, c00, valid, add); put(out + 16, c01, valid - 4, add);
+  if (rows > 1) {
+    out += step;
+    put(out, c10, valid, add); put(out + 16, c11, valid - 4, add);
+  }
+  if (rows > 2) {
+    out += step;
+    put(out, c20, valid, add); put(out + 16, c21, valid - 4, add);
+  }
+  if (rows > 3) {
+    out += step;
+    put(out, c30, valid, add); put(out + 16, c31, valid - 4, add);
   }
 }
 

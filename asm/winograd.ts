@@ -6,14 +6,17 @@
 //   Y = A^T [ sum over channels of (G g G^T) * (B^T d B) ] A      per tile; * elementwise, so one matrix product per element xi
 //
 // A thread takes a block of tiles through all three phases in scratch of its own: V[xi][tile][channel], products P[xi][tile][outChannel] by
-// the panels of asm/gemm.ts, then the outputs. Nothing a tile yields depends on other tiles, so neither batch nor threads change bits.
-import { closeTable, ENTRY, multiply, packedColumns, panelColumn, panelCount, tableFloats } from './gemm';
+// the panels of asm/gemm.ts, a few outChannels at a time, then the outputs. Nothing a tile yields depends on other tiles, so neither batch nor threads change bits.
+import { closeTable, ENTRY, multiply, packedColumns, panelColumn, panelCount, tableFloats, widePanels } from './gemm';
 import { panelsFrom, panelsTo, rowsFrom, rowsTo, share } from './share';
 import { first, last, loadLanes, madd, storeLanes } from './vector';
 
 // The points of F(4x4): a, b and their powers.
 const A: f64 = 0.625, A2: f64 = A * A, A3: f64 = A2 * A;
 const B: f64 = 1.5, B2: f64 = B * B, B3: f64 = B2 * B;
+
+/** Columns of P that are computed, then transformed: few, so that they stay in the cache. A multiple of both panels' widths. */
+const CHUNK: u32 = 48;
 
 /** Bytes of one thread's addresses of a tile's pixels (up to 36), and of its intermediate values. */
 const POINTERS: usize = 192;
@@ -87,20 +90,22 @@ function convolve(
   share(thread, threads, batch * tilesY * tilesX, panelCount(outChannels));
   if (rowsFrom >= rowsTo) return false;
   const points = edge * edge;
-  const packed = packedColumns(outChannels);
   const table = scratch + ((<usize>thread * threadFloats) << 2);
   const pointers = table + ((<usize>tableFloats(blockTiles) + 15 & ~15) << 2);
   const middle = pointers + POINTERS;
   const zeros = middle + MIDDLE;
   const v = zeros + ((<usize>channels + 15 & ~15) << 2);
-  const vStep = oddLines(blockTiles * channels), pStep = oddLines(blockTiles * packed);
+  const packed = packedColumns(outChannels);
+  const uStep = oddLines(channels * packed), vStep = oddLines(blockTiles * channels), pStep = oddLines(blockTiles * CHUNK);
   const p = v + <usize>points * vStep;
-  const uStep = oddLines(channels * packed);
-  const columnFrom = panelColumn(panelsFrom, outChannels), columnTo = min<u32>(outChannels, panelColumn(panelsTo, outChannels));
+  const chunkPanels: u32 = widePanels(outChannels) ? CHUNK / 12 : CHUNK / 8;
   memory.fill(zeros, 0, <usize>channels << 2);
-  let bad = f32x4.splat(0);
-  for (let start = rowsFrom; start < rowsTo; start += blockTiles) {
-    const count = min<u32>(blockTiles, rowsTo - start);
+  // Blocks of about the same size: none of a few tiles, for which all weights would pass by.
+  const tiles = rowsTo - rowsFrom, blocks = (tiles + blockTiles - 1) / blockTiles;
+  const block = min<u32>(blockTiles, ((tiles + blocks - 1) / blocks + 2) / 3 * 3);
+  let bad = false;
+  for (let start = rowsFrom; start < rowsTo; start += block) {
+    const count = min<u32>(block, rowsTo - start);
     for (let i: u32 = 0; i < count; i++) {
       const tile = start + i, image = tile / (tilesY * tilesX), ty = tile / tilesX % tilesY, tx = tile % tilesX;
       tilePointers(pointers, edge, x + ((<usize>(image * height * width) * xStride) << 2), xStride, height, width,
@@ -109,42 +114,57 @@ function convolve(
       if (edge == 6) input6(pointers, channels, middle, to, vStep);
       else input4(pointers, channels, to, vStep);
     }
-    for (let xi: u32 = 0; xi < points; xi++) {
-      let a = v + <usize>xi * vStep, c = p + <usize>xi * pStep, entry = table;
-      for (let i: u32 = 0; i < count; i++) {
-        store<usize>(entry, a);
-        store<usize>(entry, c, 4);
-        entry += ENTRY;
-        a += <usize>channels << 2;
-        c += <usize>packed << 2;
-      }
-      closeTable(table, count);
-      multiply(table, count, 1, channels, 0, panels + <usize>xi * uStep, packed, panelsFrom, panelsTo, 0, false, -Infinity);
-    }
-    for (let i: u32 = 0; i < count; i++) {
-      const tile = start + i, image = tile / (tilesY * tilesX), ty = tile / tilesX % tilesY, tx = tile % tilesX;
-      const pixel = (image * outHeight + ty * size) * outWidth + tx * size;
-      const rows = min<u32>(size, outHeight - ty * size), columns = min<u32>(size, outWidth - tx * size);
-      for (let column = columnFrom; column < columnTo; column += 4) {
-        const lanes = min<u32>(4, columnTo - column);
-        const at = <usize>column << 2;
-        const from = p + ((<usize>i * packed) << 2) + at;
-        if (size == 4) outputF4(from, pStep, middle);
-        else if (edge == 6) outputF2K5(from, pStep, middle);
-        else outputF2(from, pStep, middle);
-        const b = bias ? loadLanes(bias + at, lanes) : f32x4.splat(0);
-        const lo = f32x4.splat(floor);
-        for (let r: u32 = 0; r < rows; r++) {
-          let q = pixel + r * outWidth, m = middle + ((<usize>r * size) << 4);
-          for (let s: u32 = 0; s < columns; s++) {
-            let value = f32x4.add(v128.load(m), b);
-            if (residual) value = f32x4.add(value, loadLanes(residual + ((<usize>q * residualStride) << 2) + at, lanes));
-            bad = v128.or(bad, f32x4.sub(value, value));
-            storeLanes(y + ((<usize>q * yStride) << 2) + at, f32x4.pmax(value, lo), lanes);
-            q++;
-            m += 16;
-          }
+    for (let from = panelsFrom; from < panelsTo; from += chunkPanels) {
+      const to = min<u32>(panelsTo, from + chunkPanels);
+      const column = panelColumn(from, outChannels), columnTo = min<u32>(outChannels, panelColumn(to, outChannels));
+      for (let xi: u32 = 0; xi < points; xi++) {
+        // Products of this chunk begin at column 0 of P: `multiply` adds the panels' own.
+        let a = v + <usize>xi * vStep, c = p + <usize>xi * pStep - (<usize>column << 2), entry = table;
+        for (let i: u32 = 0; i < count; i++) {
+          store<usize>(entry, a);
+          store<usize>(entry, c, 4);
+          entry += ENTRY;
+          a += <usize>channels << 2;
+          c += CHUNK << 2;
         }
+        closeTable(table, count);
+        multiply(table, count, 1, channels, 0, panels + <usize>xi * uStep, packed, from, to, 0, false, -Infinity);
+      }
+      for (let i: u32 = 0; i < count; i++) {
+        const tile = start + i, image = tile / (tilesY * tilesX), ty = tile / tilesX % tilesY, tx = tile % tilesX;
+        const pixel = (image * outHeight + ty * size) * outWidth + tx * size;
+        bad = writeTile(size, edge, p + ((<usize>i * CHUNK) << 2), pStep, middle, column, columnTo, pixel, outWidth,
+          min<u32>(size, outHeight - ty * size), min<u32>(size, outWidth - tx * size), bias, residual, residualStride, y, yStride, floor) || bad;
+      }
+    }
+  }
+  return bad;
+}
+
+/** Outputs of one tile, `rows` x `columns` of them inside the map, for outChannels `from` up to `to`. Returns whether one was not finite. */
+function writeTile(
+  size: u32, edge: u32, products: usize, pStep: usize, middle: usize, from: u32, to: u32, pixel: u32, outWidth: u32, rows: u32, columns: u32,
+  bias: usize, residual: usize, residualStride: u32, y: usize, yStride: u32, floor: f32,
+): bool {
+  const lo = f32x4.splat(floor);
+  let bad = f32x4.splat(0);
+  for (let channel = from; channel < to; channel += 4) {
+    const lanes = min<u32>(4, to - channel);
+    const at = <usize>channel << 2;
+    if (size == 4) outputF4(products, pStep, middle);
+    else if (edge == 6) outputF2K5(products, pStep, middle);
+    else outputF2(products, pStep, middle);
+    products += 16;
+    const b = bias ? loadLanes(bias + at, lanes) : f32x4.splat(0);
+    for (let r: u32 = 0; r < rows; r++) {
+      let q = <usize>(pixel + r * outWidth), m = middle + ((<usize>r * size) << 4);
+      for (let s: u32 = 0; s < columns; s++) {
+        let value = f32x4.add(v128.load(m), b);
+        if (residual) value = f32x4.add(value, loadLanes(residual + ((q * residualStride) << 2) + at, lanes));
+        bad = v128.or(bad, f32x4.sub(value, value));
+        storeLanes(y + ((q * yStride) << 2) + at, f32x4.pmax(value, lo), lanes);
+        q++;
+        m += 16;
       }
     }
   }

@@ -102,6 +102,8 @@ function weightGradient(shapes: Shapes, _: Conv2d, adapter: WasmAdapter) {
 
 /** Bytes of V and P of a block of tiles: they pass through the second cache between the three phases. */
 const TILE_BYTES = 1024 * 1024;
+/** Columns of P that exist at a time (asm/winograd.ts, `CHUNK`). */
+const CHUNK = 48;
 
 /** F(2x2, 3x3), F(4x4, 3x3), F(2x2, 5x5): names of kernels in asm/winograd.ts, products per tile, order of sums. */
 const tilings = {
@@ -114,8 +116,7 @@ type Tiling = keyof typeof tilings;
 /** Numbers that a Winograd kernel takes, scratch of all threads and size of the weights, from `channels` to `outChannels`. */
 function winograd(tiling: Tiling, channels: number, outChannels: number, adapter: WasmAdapter) {
   const { points } = tilings[tiling];
-  const packed = packedColumns(outChannels, adapter);
-  const blockTiles = Math.max(12, Math.min(96, Math.floor(TILE_BYTES / (points * (channels + packed) * 4) / 12) * 12));
+  const blockTiles = Math.max(12, Math.min(96, Math.floor(TILE_BYTES / (points * (channels + CHUNK) * 4) / 12) * 12));
   // An odd number of cache lines per element, so that the elements of a tile fall into different sets of the cache.
   const element = (floats: number) => roundUp(floats, 2 * LINE) + LINE;
   const pointers = 48;
@@ -125,11 +126,11 @@ function winograd(tiling: Tiling, channels: number, outChannels: number, adapter
     pointers +
     intermediate +
     roundUp(channels, LINE) +
-    points * (element(blockTiles * channels) + element(blockTiles * packed));
+    points * (element(blockTiles * channels) + element(blockTiles * CHUNK));
   return {
     params: { blockTiles, threadFloats },
     scratch: { scratch: adapter.threads * threadFloats },
-    elements: points * element(channels * packed),
+    elements: points * element(channels * packedColumns(outChannels, adapter)),
   };
 }
 
