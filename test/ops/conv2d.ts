@@ -91,8 +91,8 @@ export const spec: OperatorSpec = {
     { why: 'input and residual are channel ranges', shapes: { x: [2, 4, 5, 8], weight: [3, 3, 8, 4], bias: [4], residual: [2, 4, 5, 4] }, options: { padding: 1, activation: 'relu' }, slices: ['x', 'residual'] },
     { why: 'a channel range that no vec4 fits', shapes: { x: [1, 4, 4, 6], weight: [3, 3, 6, 4] }, options: { padding: 1 }, slices: ['x'] },
     { why: 'a layer of nn4.small2', shapes: { x: [1, 12, 12, 96], weight: [3, 3, 96, 128], bias: [128] }, options: { padding: 1, activation: 'relu' } },
-    { why: 'enough tiles for Winograd, odd sizes', shapes: { x: [2, 20, 21, 8], weight: [3, 3, 8, 12], bias: [12], residual: [2, 19, 21, 12] }, options: { padding: [1, 1, 0, 1], activation: 'relu' } },
-    { why: 'enough tiles for Winograd, no epilogue, channel range', shapes: { x: [1, 22, 20, 4], weight: [3, 3, 4, 4] }, slices: ['x'] },
+    { why: 'enough tiles for Winograd, odd sizes', shapes: { x: [2, 16, 15, 80], weight: [3, 3, 80, 84], bias: [84], residual: [2, 15, 15, 84] }, options: { padding: [1, 1, 0, 1], activation: 'relu' } },
+    { why: 'enough tiles for Winograd, no epilogue, channel range', shapes: { x: [1, 14, 12, 64], weight: [3, 3, 64, 96] }, slices: ['x'] },
     { why: 'a batch at 3x3', shapes: { x: [7, 3, 3, 96], weight: [1, 1, 96, 64], bias: [64] }, options: { activation: 'relu' } },
   ],
 };

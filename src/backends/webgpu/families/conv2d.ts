@@ -212,15 +212,23 @@ export function inputGradientLowering(forward: Convolution, choose: (problem: Co
 const winogradTiles = (problem: Convolution) => ceil(problem.outHeight, 2) * ceil(problem.outWidth, 2);
 
 /**
- * Whether Winograd's form pays: 3x3 with stride 1, and so many tiles that the transforms cost less than they save; and whether its
- * intermediate tensors, 16 / 4 times as large as x and y, leave room for batches. Looks at one image: it changes the order of sums.
+ * Whether Winograd's form pays: 3x3 with stride 1, at least `least` tiles an image, and fewer operations, where an element of a
+ * transformed tensor costs 26 multiply-adds (measured on lavapipe and SwiftShader alike); and whether those tensors, 16 / 4 times as
+ * large as x and y, leave room for batches. Looks at one image: it changes the order of sums.
  */
-function winogradPays(problem: Convolution, adapter: WebGpuAdapter): boolean {
+function winogradPays(problem: Convolution, adapter: WebGpuAdapter, least: number): boolean {
   const { kernelHeight, kernelWidth, strideY, strideX, channels, outChannels } = problem;
-  const scratch = 16 * winogradTiles(problem) * Math.max(channels, outChannels) * 4;
-  return adapter.software && kernelHeight === 3 && kernelWidth === 3 && strideY === 1 && strideX === 1 &&
-    winogradTiles(problem) >= (adapter.subgroups === 4 ? 30 : 100) && scratch * 12 <= adapter.limits.maxStorageBufferBindingSize;
+  const tilesOfImage = winogradTiles(problem);
+  const direct = 9 * problem.outHeight * problem.outWidth * channels * outChannels;
+  const winograd = 16 * tilesOfImage * (channels * outChannels + 26 * (channels + outChannels));
+  const scratch = 16 * tilesOfImage * Math.max(channels, outChannels) * 4;
+  return adapter.software && kernelHeight === 3 && kernelWidth === 3 && strideY === 1 && strideX === 1 && tilesOfImage >= least &&
+    winograd < 0.85 * direct && scratch * 12 <= adapter.limits.maxStorageBufferBindingSize;
 }
+
+/** Fewest tiles of one image. A forward pass may be of one image, whose products need rows; gradients are of batches. */
+const WINOGRAD_FORWARD = 30;
+const WINOGRAD_GRADIENT = 9;
 
 /** Winograd's form of a problem: transform, 16 products by tiles, transform back. `flipped`: the problem is an input gradient. */
 export function winogradLowering(problem: Convolution, adapter: WebGpuAdapter, roles: Omit<Roles, 'weight'>, flipped = false): Lowering {
@@ -345,7 +353,7 @@ export const families: FamilyTable<WebGpuAdapter> = [
     entry: 'forward',
     name: 'winograd',
     order: 'winograd-f2',
-    when: (shapes, attributes: Conv2d, adapter, views) => isVec4(shapes, views, 'x', 'y', 'residual') && winogradPays(problemOf('forward', shapes, attributes), adapter),
+    when: (shapes, attributes: Conv2d, adapter, views) => isVec4(shapes, views, 'x', 'y', 'residual') && winogradPays(problemOf('forward', shapes, attributes), adapter, WINOGRAD_FORWARD),
     lower: (shapes, attributes: Conv2d, adapter) =>
       winogradLowering(problemOf('forward', shapes, attributes), adapter, { x: 'x', bias: 'bias', residual: shapes.residual && 'residual', y: 'y' }),
   },
@@ -353,7 +361,7 @@ export const families: FamilyTable<WebGpuAdapter> = [
     entry: 'inputGradient',
     name: 'winograd',
     order: 'winograd-f2',
-    when: (shapes, attributes: Conv2d, adapter, views) => isVec4(shapes, views, 'dx', 'dy') && winogradPays(problemOf('inputGradient', shapes, attributes), adapter),
+    when: (shapes, attributes: Conv2d, adapter, views) => isVec4(shapes, views, 'dx', 'dy') && winogradPays(problemOf('inputGradient', shapes, attributes), adapter, WINOGRAD_GRADIENT),
     lower: (shapes, attributes: Conv2d, adapter) =>
       winogradLowering(flippedProblem(problemOf('inputGradient', shapes, attributes)), adapter, { x: 'dy', y: 'dx' }, true),
   },
@@ -383,7 +391,7 @@ export const families: FamilyTable<WebGpuAdapter> = [
     name: 'winograd',
     order: 'winograd-f2',
     when: (shapes, attributes: Conv2d, adapter, views) =>
-      hasSubgroupTiles(adapter) && isVec4(shapes, views, 'x', 'dy') && winogradPays(problemOf('weightGradient', shapes, attributes), adapter),
+      hasSubgroupTiles(adapter) && isVec4(shapes, views, 'x', 'dy') && winogradPays(problemOf('weightGradient', shapes, attributes), adapter, WINOGRAD_GRADIENT),
     lower: (shapes, attributes: Conv2d, adapter) => winogradWeightGradientLowering(problemOf('weightGradient', shapes, attributes), adapter.subgroups as number),
   },
   {
