@@ -2,7 +2,7 @@ import { FaceNetError } from '../errors.ts';
 import { Philox } from '../graph/philox.ts';
 
 /** Streams of the seed that training draws from: one a purpose, so that none depends on how much another drew. */
-export const streams = { people: 0x5a01, shuffle: 0x5a02, augment: 0x5a03, head: 0x5a04 } as const;
+export const streams = { people: 0x5a01, shuffle: 0x5a02, augment: 0x5a03, head: 0x5a04, groups: 0x5a05 } as const;
 
 /** What is drawn for one batch. */
 export interface SamplerOptions {
@@ -92,6 +92,9 @@ function drawShuffled({ images }: Identities, options: SamplerOptions, seed: num
 export function generator(seed: number, stream: number, step: number): Philox {
   return new Philox(seed, (Math.imul(stream, 0x10001) ^ Math.imul(step + 1, 0x9e3779b1)) >>> 0);
 }
+
+/** The list in random order. */
+export const shuffled = (list: readonly number[], random: Philox): number[] => sample(list.length, list.length, random).map((at) => list[at] as number);
 
 /** `count` different numbers below n in random order: the head of a Fisher-Yates shuffle. */
 function sample(n: number, count: number, random: Philox): number[] {

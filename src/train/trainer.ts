@@ -2,6 +2,7 @@ import { FaceNetError } from '../errors.ts';
 import { cutRegion, type Placed, place, type Preprocessing, regionBytes } from '../faces/preprocessing.ts';
 import { Graph, type Value } from '../graph/graph.ts';
 import { gradients } from '../graph/gradients.ts';
+import type { Philox } from '../graph/philox.ts';
 import type { BatchStatistics, Network, Variant } from '../networks/network.ts';
 import { initialise, type ParameterInfo, parametersOf } from '../networks/initialise.ts';
 import { adagradUpdate } from '../ops/adagradUpdate.ts';
@@ -24,9 +25,9 @@ import { Plan } from '../plan/plan.ts';
 import type { Backend } from '../plan/runner.ts';
 import type { Store } from '../plan/store.ts';
 import { type Augmentation, changedColours, changedMap, completeAugmentation } from './augmentation.ts';
-import type { Dataset } from './dataset.ts';
+import type { Dataset, TrainingImage } from './dataset.ts';
 import { type CompletePhase, completePhase, hasHead, isTriplet, learningRateAt, type TrainPhase } from './phases.ts';
-import { batchSizeOf, checkSampler, drawBatch, generator, type Identities, identitiesOf, streams } from './sampling.ts';
+import { batchSizeOf, checkSampler, drawBatch, generator, type Identities, identitiesOf, shuffled, streams } from './sampling.ts';
 import { type Finding, Watchdog } from './watchdog.ts';
 
 export interface TrainOptions extends Partial<TrainPhase> {
@@ -39,6 +40,13 @@ export interface TrainOptions extends Partial<TrainPhase> {
   readonly ema?: number;
   /** Normalise with the running statistics and leave them as they are. */
   readonly freezeBatchNorm?: boolean;
+  /**
+   * Pictures computed together; the batch is a multiple of it. Loss, mining and update are still those of the whole batch, in the memory
+   * of one micro-batch and for one forward pass more. Batch norm normalises each micro-batch on its own.
+   */
+  readonly microBatch?: number;
+  /** Equal parts of the batch that batch norm normalises on their own. Default: the micro-batches, else 1. */
+  readonly groups?: number;
   /** Fixes sampling, augmentation, mining and the head's first values. Default 0. */
   readonly seed?: number;
   /** What a collapse does: end the run (default), or be reported in `warning`. */
@@ -93,11 +101,40 @@ export interface TrainingModel {
 
 const STATE_VERSION = '1';
 const HEAD = 'head/weight';
-/** Where a batch's pieces are put together. */
-interface Gathered { readonly images: Uint8Array; readonly placements: Float32Array; readonly controls: Float32Array; readonly labels: Int32Array; readonly classes: Int32Array; readonly teacher?: Float32Array }
+/** Pictures that are computed together. */
+interface Part { readonly images: Uint8Array; readonly placements: Float32Array; readonly controls: Float32Array }
+/** A batch: its parts, and what is known of all its pictures. */
+interface Gathered { readonly parts: readonly Part[]; readonly labels: Int32Array; readonly classes: Int32Array; readonly teacher?: Float32Array }
+/** Inputs of a run by name; a plan takes those it has. */
+type Inputs = Readonly<Record<string, ArrayBufferView>>;
+type Results = Record<string, Float32Array>;
+type Stage = CompletePhase['stages'][number];
 
-/** A plan for one phase and one stage of its curriculum. */
-interface Built { readonly plan: Plan; readonly stage: number; readonly phase: number }
+/** What computes the steps of one phase and one stage of its curriculum. */
+interface Built {
+  readonly stage: number;
+  readonly phase: number;
+  readonly plans: readonly Plan[];
+  /** Loss, squared gradient norm and summary of a finished step; undefined when it was discarded because the run is to stop. */
+  step(batch: Gathered, inputs: Inputs): Promise<Results | undefined>;
+}
+
+/**
+ * Micro-batches (the paper's batch of 1,800 in the memory of a small one). Four plans make a step:
+ *
+ * 1. embed: a micro-batch -> its embeddings, which are collected (N x dimensions numbers: no activation is kept);
+ * 2. loss: all embeddings -> distances, selection, loss, and the gradient of the loss for each embedding; the head's gradient too;
+ * 3. gradient: a micro-batch again, forward and then backward from its rows of that gradient. What it gives for each parameter is added
+ *    to a tensor of its own in the store (sgdUpdate with the rate -1 adds in place), batch statistics likewise;
+ * 4. update: norm, clipping, optimiser, moving average and running statistics, once, from the sums.
+ *
+ * By the chain rule this is the gradient of the whole batch, exactly but for the order of sums, wherever a picture's embedding does not
+ * depend on its neighbours: without batch norm or with a frozen one. With batch norm it is the gradient of a whole batch whose batch norm
+ * treats the micro-batches as `groups`. Pictures are shuffled by the seed first, so that a group holds many people. Weights
+ * change in 4 alone: a step can be discarded between any two plans.
+ */
+const SUM = 'sum/';
+const sumOf = (name: string): string => `${SUM}${name}`;
 
 /**
  * Trains a network in place. Step k is a function of the seed, the data and the weights before it alone, so that a run stopped after
@@ -130,6 +167,7 @@ export class Trainer {
     this.#seed = options.seed ?? 0;
     this.#augmentation = completeAugmentation(options.augment);
     for (const phase of this.#phases) checkSampler(this.#identities, phase);
+    for (const phase of this.#phases) this.#split(phase);
     if (this.#identities.paired.length === 0 && this.#phases.some((phase) => phase.losses.some(([name]) => name !== 'distill'))) {
       throw new FaceNetError('input', `train: people with two or more images are needed, got none among ${this.#identities.images} images.`);
     }
@@ -181,10 +219,10 @@ export class Trainer {
   /** All tensors of the store with what they belong to; whole steps only. */
   async state(): Promise<TrainingState> {
     const { store } = this.#model;
-    const values = await store.read(store.names);
+    const values = await store.read(store.names.filter((name) => !name.startsWith(SUM)));
     return {
       tensors: new Map([...values].map(([name, data]) => [name, { shape: store.shape(name), data }])),
-      metadata: new Map([...this.#identity(), ['version', STATE_VERSION], ['step', String(this.#step)], ['stage', String(this.#stage)], ['started', String(this.#started)], ['order', this.#built?.plan.order ?? '']]),
+      metadata: new Map([...this.#identity(), ['version', STATE_VERSION], ['step', String(this.#step)], ['stage', String(this.#stage)], ['started', String(this.#started)], ['order', [...new Set(this.#built?.plans.map(({ order }) => order) ?? [])].join('; ')]]),
     };
   }
 
@@ -202,6 +240,7 @@ export class Trainer {
         coming = this.#step + 1 < this.totalSteps ? this.#gather(this.#step + 1) : undefined;
         coming?.catch(() => {});
         const step = await this.#compute(built, batch, phase, within, start);
+        if (!step) return { steps: this.#step, stopped: 'aborted' };
         const complete = this.#phases[phase] as CompletePhase;
         const finding = this.#watchdog.check(step, complete.losses.some(([name]) => isTriplet(name)));
         this.#advanceStage(complete, step, within);
@@ -216,7 +255,7 @@ export class Trainer {
 
   /** Frees the plans. The weights stay in the store; head and optimiser slots too, until the store goes. */
   dispose(): void {
-    this.#built?.plan.dispose();
+    for (const plan of this.#built?.plans ?? []) plan.dispose();
     this.#built = undefined;
   }
 
@@ -226,6 +265,7 @@ export class Trainer {
     const phases = this.#phases.map((phase) => ({ ...phase, schedule: typeof phase.schedule === 'function' ? 'function' : phase.schedule }));
     return new Map([
       ['network', network.name], ['variant', JSON.stringify(variant)], ['input', `${preprocessing.width}x${preprocessing.height}`], ['phases', JSON.stringify(phases)],
+      ['groups', this.#phases.map((phase) => this.#split(phase).groups).join()], ['micro', this.#phases.map((phase) => this.#split(phase).micro).join()],
       ['seed', String(this.#seed)], ['images', String(this.#data.labels.length)], ['backend', this.#model.backend.name],
     ]);
   }
@@ -253,9 +293,10 @@ export class Trainer {
       this.#stage = 0;
     }
     if (this.#built?.phase === phase && this.#built.stage === this.#stage) return this.#built;
-    this.#built?.plan.dispose();
-    this.#built = undefined;
-    this.#built = { plan: await this.#build(this.#phases[phase] as CompletePhase, this.#stage), phase, stage: this.#stage };
+    this.dispose();
+    const complete = this.#phases[phase] as CompletePhase;
+    const made = this.#split(complete).micro < batchSizeOf(complete) ? await this.#buildParts(complete, this.#stage) : await this.#buildWhole(complete, this.#stage);
+    this.#built = { ...made, phase, stage: this.#stage };
     return this.#built;
   }
 
@@ -283,57 +324,154 @@ export class Trainer {
     return hasHead(phase) ? [...own, { name: HEAD, shape: [this.#classCount, this.#dimensions] }] : own;
   }
 
-  /** The whole step as one graph: crop, change, embed, select, loss, gradients, updates. */
-  async #build(phase: CompletePhase, stageIndex: number): Promise<Plan> {
-    const { network, variant, preprocessing, backend, store } = this.#model;
-    const { width, height, scale, shift } = preprocessing;
+  /** How a phase's batch is computed. @throws 'input' when it does not divide. */
+  #split(phase: CompletePhase): { micro: number; groups: number } {
     const batch = batchSizeOf(phase);
-    const graph = new Graph();
+    const micro = Math.min(batch, this.#options.microBatch ?? batch);
+    if (!(Number.isInteger(micro) && micro >= 1 && batch % micro === 0)) {
+      throw new FaceNetError('input', `train: the batch of ${batch} must be a multiple of microBatch, got ${this.#options.microBatch}. Choose a divisor, or change people, perPerson or extraNegatives.`);
+    }
+    const groups = this.#options.groups ?? batch / micro;
+    if (!(Number.isInteger(groups) && groups >= 1 && batch % groups === 0)) throw new FaceNetError('input', `train: the batch of ${batch} must be a multiple of groups, got ${groups}.`);
+    if (micro < batch && groups !== batch / micro && !this.#options.freezeBatchNorm) {
+      throw new FaceNetError('input', `train: micro-batches of ${micro} need ${batch / micro} groups, got ${groups}: statistics over several micro-batches do not exist. Leave groups out, or set freezeBatchNorm.`);
+    }
+    return { micro, groups };
+  }
+
+  /** Pictures as they are drawn -> embeddings, in training form. */
+  #embed(graph: Graph, batch: number, groups: number): { embeddings: Value; statistics: BatchStatistics[] } {
+    const { network, variant, preprocessing } = this.#model;
+    const { width, height, scale, shift } = preprocessing;
     const images = graph.input('images', [regionBytes(preprocessing) * batch], 'u8');
     const placements = graph.input('placements', [batch, PLACEMENT_COLUMNS]);
     const controls = graph.input('controls', [batch, augmentControls.columns]);
-    const labels = graph.input('labels', [batch], 'i32');
-    const settings = graph.input('settings', [SETTINGS]);
-    const limit = graph.input('clipNorm', [1]);
     const crops = graph.scope('crop', () => augment(warpAffine(images, placements, { width, height, border: 'edge', scale, shift }), controls));
     const statistics: BatchStatistics[] = [];
-    const frozen = this.#options.freezeBatchNorm ?? false;
-    const embeddings = network.build(crops, { ...variant, mode: 'training', frozenBatchNorm: frozen, onStatistics: (found) => statistics.push(found) });
-
-    const stage = phase.stages[Math.min(stageIndex, phase.stages.length - 1)] as CompletePhase['stages'][number];
-    const { loss, summary } = this.#losses(graph, phase, stage, embeddings, labels);
-    const learnt = this.#learnt(phase).map(({ name, shape }) => graph.parameter(name, shape));
-    const one = graph.constant(Float32Array.of(1), [1]);
-    const found = gradients(loss, learnt, one, add);
-    let total: Value | undefined;
-    for (const gradient of found) if (gradient) total = sumOfSquares(gradient, total);
-    if (!total) throw new FaceNetError('internal', 'train: the loss depends on no parameter.');
-    const gradientScale = clipScale(total, limit);
-    learnt.forEach((parameter, index) => {
-      const gradient = found[index];
-      if (!gradient) return;
-      const updated = update(phase, parameter, gradient, settings, gradientScale);
-      graph.assign(parameter, updated);
-      if (this.#options.ema !== undefined && parameter.name !== HEAD) {
-        const average = graph.parameter(`average/${parameter.name}`, parameter.shape);
-        graph.assign(average, emaUpdate(average, updated, settings));
-      }
-    });
-    for (const { mean, variance, batch: seen, perImage } of statistics) {
-      const count = perImage * batch;
-      graph.assign(mean, runningAverage(mean, seen, { of: 'mean' }));
-      graph.assign(variance, runningAverage(variance, seen, { of: 'variance', factor: count / Math.max(1, count - 1) }));
-    }
-    for (const parameter of graph.parameters) {
-      if (parameter.name.startsWith('average/') && !store.has(parameter.name)) {
-        const original = parameter.name.slice('average/'.length);
-        store.set(parameter.name, (await store.read([original])).get(original) as Float32Array, parameter.shape);
-      }
-    }
-    return Plan.create(graph, { loss, total, ...(summary ? { summary } : {}) }, backend, store, { batchSize: batch });
+    const frozenBatchNorm = this.#options.freezeBatchNorm ?? false;
+    const embeddings = network.build(crops, { ...variant, mode: 'training', frozenBatchNorm, groups, onStatistics: (found) => statistics.push(found) });
+    return { embeddings, statistics };
   }
 
-  #losses(graph: Graph, phase: CompletePhase, stage: CompletePhase['stages'][number], embeddings: Value, labels: Value): { loss: Value; summary: Value | undefined } {
+  /** Norm of the gradients, clipping, optimiser and moving average. Returns the squared norm. */
+  async #update(graph: Graph, phase: CompletePhase, gradientOf: (parameter: Value) => Value | undefined): Promise<Value> {
+    const { store } = this.#model;
+    const settings = graph.input('settings', [SETTINGS]);
+    const limit = graph.input('clipNorm', [1]);
+    const pairs = this.#learnt(phase).flatMap(({ name, shape }) => {
+      const parameter = graph.parameter(name, shape);
+      const gradient = gradientOf(parameter);
+      return gradient ? [{ parameter, gradient }] : [];
+    });
+    let total: Value | undefined;
+    for (const { gradient } of pairs) total = sumOfSquares(gradient, total);
+    if (!total) throw new FaceNetError('internal', 'train: the loss depends on no parameter.');
+    const gradientScale = clipScale(total, limit);
+    for (const { parameter, gradient } of pairs) {
+      const updated = update(phase, parameter, gradient, settings, gradientScale);
+      graph.assign(parameter, updated);
+      if (this.#options.ema === undefined || parameter.name === HEAD) continue;
+      const name = `average/${parameter.name}`;
+      if (!store.has(name)) store.set(name, (await store.read([parameter.name])).get(parameter.name) as Float32Array, parameter.shape);
+      const average = graph.parameter(name, parameter.shape);
+      graph.assign(average, emaUpdate(average, updated, settings));
+    }
+    return total;
+  }
+
+  /** The whole step as one graph: crop, change, embed, select, loss, gradients, updates. */
+  async #buildWhole(phase: CompletePhase, stageIndex: number): Promise<Pick<Built, 'plans' | 'step'>> {
+    const { backend, store } = this.#model;
+    const batch = batchSizeOf(phase);
+    const { groups } = this.#split(phase);
+    const graph = new Graph();
+    const { embeddings, statistics } = this.#embed(graph, batch, groups);
+    const { loss, summary } = this.#losses(graph, phase, stageAt(phase, stageIndex), embeddings, graph.input('labels', [batch], 'i32'));
+    const learnt = this.#learnt(phase).map(({ name, shape }) => graph.parameter(name, shape));
+    const found = gradients(loss, learnt, graph.constant(Float32Array.of(1), [1]), add);
+    const total = await this.#update(graph, phase, (parameter) => found[learnt.indexOf(parameter)]);
+    for (const { mean, variance, batch: seen, perImage } of statistics) assignRunning(graph, mean, variance, seen, (perImage * batch) / groups);
+    const plan = await Plan.create(graph, { loss, total, ...(summary ? { summary } : {}) }, backend, store, { batchSize: batch });
+    return { plans: [plan], step: ({ parts }, inputs) => plan.run(chosen(plan, { ...inputs, ...parts[0] })) };
+  }
+
+  /** The four plans of micro-batches. */
+  async #buildParts(phase: CompletePhase, stageIndex: number): Promise<Pick<Built, 'plans' | 'step'>> {
+    const { backend, store } = this.#model;
+    const dimensions = this.#dimensions;
+    const batch = batchSizeOf(phase);
+    const { micro } = this.#split(phase);
+    const sums: { name: string; shape: readonly number[] }[] = [];
+    const sum = (graph: Graph, name: string, value: Value): void => {
+      const settings = graph.constant(Float32Array.of(-1, 0, 0, 0, 0, 0, 0, 0), [SETTINGS]);
+      store.define(sumOf(name), value.shape);
+      sums.push({ name, shape: value.shape });
+      const slot = graph.parameter(sumOf(name), value.shape);
+      graph.assign(slot, sgdUpdate(slot, { gradient: value, settings }));
+    };
+
+    const forward = new Graph();
+    const first = this.#embed(forward, micro, 1);
+
+    const whole = new Graph();
+    const all = whole.input('embeddings', [batch, dimensions]);
+    const { loss, summary } = this.#losses(whole, phase, stageAt(phase, stageIndex), all, whole.input('labels', [batch], 'i32'));
+    const wanted = hasHead(phase) ? [all, whole.parameter(HEAD, [this.#classCount, dimensions])] : [all];
+    const [perEmbedding, perHead] = gradients(loss, wanted, whole.constant(Float32Array.of(1), [1]), add);
+    if (!perEmbedding) throw new FaceNetError('internal', 'train: the loss depends on no embedding.');
+    if (perHead) sum(whole, HEAD, perHead);
+
+    const backward = new Graph();
+    const second = this.#embed(backward, micro, 1);
+    const learnt = this.#learnt(phase).filter(({ name }) => name !== HEAD).map(({ name, shape }) => backward.parameter(name, shape));
+    const found = gradients(second.embeddings, learnt, backward.input('gradient', [micro, dimensions]), add);
+    found.forEach((gradient, index) => { if (gradient) sum(backward, (learnt[index] as Value).name, gradient); });
+    for (const { mean, batch: seen } of second.statistics) sum(backward, mean.name, seen);
+
+    const last = new Graph();
+    const summed = new Set(sums.map(({ name }) => name));
+    const total = await this.#update(last, phase, ({ name, shape }) => (summed.has(name) ? last.parameter(sumOf(name), shape) : undefined));
+    for (const { mean, variance, batch: seen, perImage } of second.statistics) {
+      const average = scaleShift(last.parameter(sumOf(mean.name), seen.shape), { scale: micro / batch });
+      assignRunning(last, last.parameter(mean.name, mean.shape), last.parameter(variance.name, variance.shape), average, perImage * micro);
+    }
+
+    const plans: Plan[] = [];
+    const plan = async (graph: Graph, outputs: Record<string, Value>, batchSize: number): Promise<Plan> => {
+      const made = await Plan.create(graph, outputs, backend, store, { batchSize });
+      plans.push(made);
+      return made;
+    };
+    try {
+      const embed = await plan(forward, { embeddings: first.embeddings }, micro);
+      const judge = await plan(whole, { loss, perEmbedding, ...(summary ? { summary } : {}) }, batch);
+      const differentiate = await plan(backward, { embeddings: second.embeddings }, micro);
+      const finish = await plan(last, { total }, 1);
+      const { signal } = this.#options;
+      const step = async ({ parts }: Gathered, inputs: Inputs): Promise<Results | undefined> => {
+        for (const { name, shape } of sums) store.set(sumOf(name), new Float32Array(shape.reduce((a, b) => a * b, 1)));
+        const embeddings = new Float32Array(batch * dimensions);
+        for (const [index, part] of parts.entries()) {
+          if (signal?.aborted) return undefined;
+          embeddings.set((await embed.run(chosen(embed, { ...part }))).embeddings as Float32Array, index * micro * dimensions);
+        }
+        const judged = await judge.run(chosen(judge, { ...inputs, embeddings }));
+        for (const [index, part] of parts.entries()) {
+          if (signal?.aborted) return undefined;
+          const gradient = (judged.perEmbedding as Float32Array).subarray(index * micro * dimensions, (index + 1) * micro * dimensions);
+          await differentiate.run(chosen(differentiate, { ...part, gradient }), micro, []);
+        }
+        if (signal?.aborted) return undefined;
+        return { ...judged, ...(await finish.run(chosen(finish, inputs))) };
+      };
+      return { plans, step };
+    } catch (error) {
+      for (const made of plans) made.dispose();
+      throw error;
+    }
+  }
+
+  #losses(graph: Graph, phase: CompletePhase, stage: Stage, embeddings: Value, labels: Value): { loss: Value; summary: Value | undefined } {
     let loss: Value | undefined;
     let summary: Value | undefined;
     for (const [name, weight] of phase.losses) {
@@ -360,18 +498,18 @@ export class Trainer {
     return { loss: loss as Value, summary };
   }
 
-  async #compute({ plan }: Built, batch: Gathered, phaseIndex: number, within: number, start: number): Promise<TrainStep> {
+  async #compute(built: Built, batch: Gathered, phaseIndex: number, within: number, start: number): Promise<TrainStep | undefined> {
     const phase = this.#phases[phaseIndex] as CompletePhase;
     const learningRate = learningRateAt(phase, within);
-    const names = new Set(plan.inputs);
-    const all: Record<string, ArrayBufferView> = {
-      images: batch.images, placements: batch.placements, controls: batch.controls, labels: batch.labels,
+    const results = await built.step(batch, {
+      labels: batch.labels,
       settings: settingsOf(phase, learningRate, within, this.#options.ema ?? 0), clipNorm: Float32Array.of(phase.clipNorm),
       key: Int32Array.of(this.#seed % 2 ** 32 | 0, Math.floor(this.#seed / 2 ** 32), this.#step, 1),
       classes: batch.classes,
       ...(batch.teacher ? { teacher: batch.teacher } : {}),
-    };
-    const { loss, total, summary } = await plan.run(Object.fromEntries(Object.entries(all).filter(([name]) => names.has(name))));
+    });
+    if (!results) return undefined;
+    const { loss, total, summary } = results;
     this.#step++;
     const of = (what: keyof typeof tripletSummary) => summary?.[tripletSummary[what]] ?? 0;
     return {
@@ -382,9 +520,10 @@ export class Trainer {
   }
 
   async #gather(step: number): Promise<Gathered> {
-    const { phase } = this.#where(step);
-    const { preprocessing } = this.#model;
-    const indices = drawBatch(this.#identities, this.#phases[phase] as CompletePhase, this.#seed, step);
+    const phase = this.#phases[this.#where(step).phase] as CompletePhase;
+    const { micro, groups } = this.#split(phase);
+    const drawn = drawBatch(this.#identities, phase, this.#seed, step);
+    const indices = groups > 1 ? shuffled(drawn, generator(this.#seed, streams.groups, step)) : drawn;
     const random = generator(this.#seed, streams.augment, step);
     const pictures = await Promise.all(indices.map(async (index) => {
       try {
@@ -393,31 +532,53 @@ export class Trainer {
         throw new FaceNetError('image', `train: every image must be readable, got ${this.#data.source?.(index) ?? `image ${index}`}: ${(cause as Error).message}`, { cause, index });
       }
     }));
-    const placements = new Float32Array(indices.length * PLACEMENT_COLUMNS);
-    const controls = new Float32Array(indices.length * augmentControls.columns);
-    const parts: Uint8Array[] = [];
+    const parts: Part[] = [];
+    for (let from = 0; from < pictures.length; from += micro) parts.push(this.#part(pictures.slice(from, from + micro), random));
+    const { teacher } = this.#options;
+    const targets = teacher && new Float32Array(indices.length * teacher.dimensions);
+    indices.forEach((index, row) => targets?.set(teacher?.data.subarray(index * teacher.dimensions, (index + 1) * teacher.dimensions) as Float32Array, row * teacher!.dimensions));
+    return { parts, labels: Int32Array.from(indices, (index) => this.#data.labels[index] as number), classes: Int32Array.from(indices, (index) => this.#classes[index] as number), ...(targets ? { teacher: targets } : {}) };
+  }
+
+  /** Cuts what the crops need out of the pictures, changed by the augmentation. */
+  #part(pictures: readonly TrainingImage[], random: Philox): Part {
+    const { preprocessing } = this.#model;
+    const { width, height, scale, shift } = preprocessing;
+    const placements = new Float32Array(pictures.length * PLACEMENT_COLUMNS);
+    const controls = new Float32Array(pictures.length * augmentControls.columns);
+    const regions: Uint8Array[] = [];
     let end = 0;
     pictures.forEach(({ pixels, landmarks }, row) => {
       const placed: Placed = place(pixels, landmarks, preprocessing);
       const { alignment } = placed;
-      const inverse = changedMap(alignment.inverse, preprocessing.width, preprocessing.height, this.#augmentation, random);
+      const inverse = changedMap(alignment.inverse, width, height, this.#augmentation, random);
       const { bytes, placement } = cutRegion({ pixels, alignment: { ...alignment, inverse } });
       placements.set([end / 4, ...placement], row * PLACEMENT_COLUMNS);
-      controls.set(changedColours(preprocessing.width, preprocessing.height, preprocessing.scale, preprocessing.shift, this.#augmentation, random), row * augmentControls.columns);
-      parts.push(bytes);
+      controls.set(changedColours(width, height, scale, shift, this.#augmentation, random), row * augmentControls.columns);
+      regions.push(bytes);
       end += Math.ceil(bytes.length / 4) * 4;
     });
     const images = new Uint8Array(Math.max(4, end));
     let at = 0;
-    for (const bytes of parts) {
+    for (const bytes of regions) {
       images.set(bytes, at);
       at += Math.ceil(bytes.length / 4) * 4;
     }
-    const { teacher } = this.#options;
-    const targets = teacher && new Float32Array(indices.length * teacher.dimensions);
-    indices.forEach((index, row) => targets?.set(teacher?.data.subarray(index * teacher.dimensions, (index + 1) * teacher.dimensions) as Float32Array, row * teacher!.dimensions));
-    return { images, placements, controls, labels: Int32Array.from(indices, (index) => this.#data.labels[index] as number), classes: Int32Array.from(indices, (index) => this.#classes[index] as number), ...(targets ? { teacher: targets } : {}) };
+    return { images, placements, controls };
   }
+}
+
+const stageAt = (phase: CompletePhase, index: number): Stage => phase.stages[Math.min(index, phase.stages.length - 1)] as Stage;
+
+const chosen = (plan: Plan, inputs: Inputs): Inputs => {
+  const names = new Set(plan.inputs);
+  return Object.fromEntries(Object.entries(inputs).filter(([name]) => names.has(name)));
+};
+
+/** Running mean and variance take their share of what a batch showed; `count` values a channel in each group (Torch's variance is unbiased). */
+function assignRunning(graph: Graph, mean: Value, variance: Value, statistics: Value, count: number): void {
+  graph.assign(mean, runningAverage(mean, statistics, { of: 'mean' }));
+  graph.assign(variance, runningAverage(variance, statistics, { of: 'variance', factor: count / Math.max(1, count - 1) }));
 }
 
 const SLOTS: Readonly<Record<CompletePhase['optimizer'], readonly string[]>> = { adagrad: ['accumulator'], adam: ['moment', 'secondMoment'], sgd: ['velocity'] };
