@@ -140,7 +140,9 @@ export class FaceReader {
 
 /** The error with the photo's name in its text and the item's index. */
 export function named(error: FaceNetError, { image, index }: Item): FaceNetError {
-  const message = error.message.startsWith(`${image}:`) ? error.message : `${image}: ${error.message}`;
+  // The API calls a face that came without a path by its number.
+  const text = error.message.replace(/^(faces\[\d+\]|image): /, '');
+  const message = text.startsWith(`${image}:`) ? text : `${image}: ${text}`;
   return new FaceNetError(error.code, message, { cause: error, index });
 }
 

@@ -59,7 +59,12 @@ function matrixText(
   /** A wider column where a new photo begins. */
   const gap = (i: number) => (startsPhoto(i) ? '  ' : ' ');
   const columns = faces.slice(0, -1);
-  lines.push(`    ${columns.map(({ name }, i) => `${gap(i).slice(1)}${name.padStart(4)} `).join('').trimEnd()}`);
+  lines.push(
+    `    ${columns
+      .map(({ name }, i) => `${gap(i).slice(1)}${name.padStart(4)} `)
+      .join('')
+      .trimEnd()}`,
+  );
   faces.forEach(({ name }, row) => {
     if (row === 0) return;
     if (startsPhoto(row)) lines.push('');

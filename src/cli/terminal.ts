@@ -63,7 +63,8 @@ export class Terminal {
 
   /** Coloured text where the answer is read by a person; the text itself elsewhere. */
   style(style: Style, text: string): string {
-    return this.#coloured ? styleText(style, text) : text;
+    // Whether colours are wanted is decided already, for the stream that is written to.
+    return this.#coloured ? styleText(style, text, { validateStream: false }) : text;
   }
 
   /** A remark, such as a timing. */
