@@ -272,13 +272,13 @@ async function bundle() {
   writeFileSync(at('dist', 'THIRD_PARTY_NOTICES'), notices(packages));
 }
 
-/** Holds the browser entry, with the chunks it loads, to its budget. */
+/** Holds the browser entry, with the chunks it loads at once, to its budget. */
 function weigh(outputs, entry) {
   const loaded = new Set();
   const visit = (file) => {
     if (loaded.has(file) || outputs[file] === undefined) return;
     loaded.add(file);
-    for (const { path } of outputs[file].imports) visit(path);
+    for (const { path, kind } of outputs[file].imports) if (kind === 'import-statement') visit(path);
   };
   visit(entry);
   const bytes = [...loaded].reduce((sum, file) => sum + gzipSync(readFileSync(at(file)), { level: 9 }).length, 0);

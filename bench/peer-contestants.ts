@@ -12,7 +12,18 @@ mkdirSync(folder, { recursive: true });
 const adapter = resolve('.cache/programs/bench-peer.mjs');
 const variant = (id: string, opts: object, more: object = {}) => ({ id, adapter, opts, ...more });
 const drivers = { lvp: process.env.LAVAPIPE_ICD, sws: process.env.SWIFTSHADER_ICD };
-writeFileSync(join(folder, 'ours.json'), JSON.stringify([
-  variant('ours-t1', { threads: 1 }), variant('ours-t2', { threads: 2 }), variant('ours-plain-t1', { threads: 1, relaxed: false }),
-  ...Object.entries(drivers).flatMap(([name, file]) => (file ? [variant(`ours-webgpu-${name}`, { backend: 'webgpu' }, { env: { VK_ICD_FILENAMES: file } })] : [])),
-], null, 1));
+writeFileSync(
+  join(folder, 'ours.json'),
+  JSON.stringify(
+    [
+      variant('ours-t1', { threads: 1 }),
+      variant('ours-t2', { threads: 2 }),
+      variant('ours-plain-t1', { threads: 1, relaxed: false }),
+      ...Object.entries(drivers).flatMap(([name, file]) =>
+        file ? [variant(`ours-webgpu-${name}`, { backend: 'webgpu' }, { env: { VK_ICD_FILENAMES: file } })] : [],
+      ),
+    ],
+    null,
+    1,
+  ),
+);

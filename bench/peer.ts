@@ -22,11 +22,27 @@ import type { Backend } from '../src/plan/runner.ts';
 import { Store } from '../src/plan/store.ts';
 
 interface Node {
-  readonly op: string; readonly name: string; readonly in: readonly string[]; readonly out: string;
-  readonly k: number; readonly s: number; readonly p: number; readonly cin: number; readonly cout: number; readonly relu: boolean;
-  readonly size: number; readonly alpha: number; readonly beta: number; readonly bias: number;
+  readonly op: string;
+  readonly name: string;
+  readonly in: readonly string[];
+  readonly out: string;
+  readonly k: number;
+  readonly s: number;
+  readonly p: number;
+  readonly cin: number;
+  readonly cout: number;
+  readonly relu: boolean;
+  readonly size: number;
+  readonly alpha: number;
+  readonly beta: number;
+  readonly bias: number;
 }
-interface Network { readonly input: { readonly shape: readonly number[] }; readonly output: { readonly name: string }; readonly nodes: readonly Node[]; readonly batch?: number }
+interface Network {
+  readonly input: { readonly shape: readonly number[] };
+  readonly output: { readonly name: string };
+  readonly nodes: readonly Node[];
+  readonly batch?: number;
+}
 
 export const layout = 'NHWC';
 
@@ -42,7 +58,11 @@ export default function make(opts: { backend?: 'wasm' | 'webgpu'; threads?: numb
     version: '0.1.0',
     info: {} as object,
     async init() {
-      const opened = await openBackend(nodeHost, { backend: opts.backend ?? 'wasm', threads: opts.threads ?? 1, ...(opts.relaxed === undefined ? {} : { relaxed: opts.relaxed }) });
+      const opened = await openBackend(nodeHost, {
+        backend: opts.backend ?? 'wasm',
+        threads: opts.threads ?? 1,
+        ...(opts.relaxed === undefined ? {} : { relaxed: opts.relaxed }),
+      });
       backend = opened.backend;
       this.info = { why: opened.why };
     },
@@ -52,15 +72,24 @@ export default function make(opts: { backend?: 'wasm' | 'webgpu'; threads?: numb
       store?.dispose();
       store = new Store(backend);
       const network = JSON.parse(readFileSync(join(folder, 'graph.json'), 'utf8')) as Network;
-      const index = JSON.parse(readFileSync(join(folder, 'weights.json'), 'utf8')) as { tensors: Record<string, { shape: number[]; offset: number; bytes: number }> };
+      const index = JSON.parse(readFileSync(join(folder, 'weights.json'), 'utf8')) as {
+        tensors: Record<string, { shape: number[]; offset: number; bytes: number }>;
+      };
       const bytes = readFileSync(join(folder, 'weights.bin'));
       batch = network.batch ?? size;
       const graph = new Graph();
       const [channels, height, width] = network.input.shape as [number, number?, number?];
-      const values = new Map<string, Value>([['x', graph.input('x', height === undefined ? [BATCH, channels] : [BATCH, height, width as number, channels])]]);
-      const weight = (name: string, turn: (data: Float32Array, shape: number[]) => { data: Float32Array; shape: number[] }) => {
+      const values = new Map<string, Value>([
+        ['x', graph.input('x', height === undefined ? [BATCH, channels] : [BATCH, height, width as number, channels])],
+      ]);
+      const weight = (
+        name: string,
+        turn: (data: Float32Array, shape: number[]) => { data: Float32Array; shape: number[] },
+      ) => {
         const { shape, offset, bytes: length } = index.tensors[name] as (typeof index.tensors)[string];
-        const data = new Float32Array(bytes.buffer.slice(bytes.byteOffset + offset, bytes.byteOffset + offset + length));
+        const data = new Float32Array(
+          bytes.buffer.slice(bytes.byteOffset + offset, bytes.byteOffset + offset + length),
+        );
         const turned = turn(data, shape);
         (store as Store).set(name, turned.data, turned.shape);
         return graph.parameter(name, turned.shape);
@@ -71,22 +100,40 @@ export default function make(opts: { backend?: 'wasm' | 'webgpu'; threads?: numb
         const pool = { size: node.k, stride: node.s, padding: node.p };
         const apply = (): Value => {
           switch (node.op) {
-            case 'conv': return conv2d(x, weight(`${node.name}.w`, hwio), { bias: weight(`${node.name}.b`, same), stride: node.s, padding: node.p, activation: node.relu ? 'relu' : 'none' });
-            case 'maxpool': return maxPool(x, pool);
-            case 'l2pool': return l2Pool(x, pool);
-            case 'avgpool': return avgPool(x, pool);
-            case 'lrn': return lrn(x, { size: node.size, alpha: node.alpha, beta: node.beta, k: node.bias });
-            case 'concat': return concat(node.in.map((name) => values.get(name) as Value));
-            case 'fc': return linear(x, weight(`${node.name}.w`, transposed), { bias: weight(`${node.name}.b`, same) });
-            case 'l2norm': return l2Normalize(x);
-            case 'matmul': return linear(x, weight(`${node.name}.w`, same));
-            case 'pdist': return pairwiseDistance(x);
-            default: throw new Error(`no operator ${node.op}`);
+            case 'conv':
+              return conv2d(x, weight(`${node.name}.w`, hwio), {
+                bias: weight(`${node.name}.b`, same),
+                stride: node.s,
+                padding: node.p,
+                activation: node.relu ? 'relu' : 'none',
+              });
+            case 'maxpool':
+              return maxPool(x, pool);
+            case 'l2pool':
+              return l2Pool(x, pool);
+            case 'avgpool':
+              return avgPool(x, pool);
+            case 'lrn':
+              return lrn(x, { size: node.size, alpha: node.alpha, beta: node.beta, k: node.bias });
+            case 'concat':
+              return concat(node.in.map((name) => values.get(name) as Value));
+            case 'fc':
+              return linear(x, weight(`${node.name}.w`, transposed), { bias: weight(`${node.name}.b`, same) });
+            case 'l2norm':
+              return l2Normalize(x);
+            case 'matmul':
+              return linear(x, weight(`${node.name}.w`, same));
+            case 'pdist':
+              return pairwiseDistance(x);
+            default:
+              throw new Error(`no operator ${node.op}`);
           }
         };
         values.set(node.out, graph.scope(node.name, apply));
       }
-      plan = await Plan.create(graph, { y: values.get(network.output.name) as Value }, backend, store, { batchSize: batch });
+      plan = await Plan.create(graph, { y: values.get(network.output.name) as Value }, backend, store, {
+        batchSize: batch,
+      });
     },
     async run({ data }: { data: Float32Array }): Promise<Float32Array> {
       return (await (plan as Plan).run({ x: data }, batch)).y as Float32Array;
@@ -102,13 +149,18 @@ export default function make(opts: { backend?: 'wasm' | 'webgpu'; threads?: numb
 function hwio(data: Float32Array, [outputs, inputs, height, width]: number[]): { data: Float32Array; shape: number[] } {
   const turned = new Float32Array(data.length);
   let from = 0;
-  for (let o = 0; o < outputs!; o++) for (let i = 0; i < inputs!; i++) for (let y = 0; y < height!; y++) for (let x = 0; x < width!; x++) turned[((y * width! + x) * inputs! + i) * outputs! + o] = data[from++] as number;
+  for (let o = 0; o < outputs!; o++)
+    for (let i = 0; i < inputs!; i++)
+      for (let y = 0; y < height!; y++)
+        for (let x = 0; x < width!; x++)
+          turned[((y * width! + x) * inputs! + i) * outputs! + o] = data[from++] as number;
   return { data: turned, shape: [height!, width!, inputs!, outputs!] };
 }
 
 /** [out, in] -> [in, out]. */
 function transposed(data: Float32Array, [outputs, inputs]: number[]): { data: Float32Array; shape: number[] } {
   const turned = new Float32Array(data.length);
-  for (let o = 0; o < outputs!; o++) for (let i = 0; i < inputs!; i++) turned[i * outputs! + o] = data[o * inputs! + i] as number;
+  for (let o = 0; o < outputs!; o++)
+    for (let i = 0; i < inputs!; i++) turned[i * outputs! + o] = data[o * inputs! + i] as number;
   return { data: turned, shape: [inputs!, outputs!] };
 }

@@ -9,12 +9,15 @@ const NAME = 'facenet-gpu:shaders';
 
 /** `release` drops comments and indentation but keeps lines, so that compiler messages stay true. */
 function contents(release) {
-  const entries = readdirSync(folder).filter((name) => name.endsWith('.wgsl')).sort().map((name) => {
-    const text = readFileSync(join(folder, name), 'utf8');
-    // The marks of loops to unroll are comments that the expander reads.
-    const short = text.replace(/\/\/(?! unroll\s*$)[^\n]*/gm, '').replace(/^[ \t]+|[ \t]+$/gm, '');
-    return [name.replace(/\.wgsl$/, ''), release ? short : text];
-  });
+  const entries = readdirSync(folder)
+    .filter((name) => name.endsWith('.wgsl'))
+    .sort()
+    .map((name) => {
+      const text = readFileSync(join(folder, name), 'utf8');
+      // The marks of loops to unroll are comments that the expander reads.
+      const short = text.replace(/\/\/(?! unroll\s*$)[^\n]*/gm, '').replace(/^[ \t]+|[ \t]+$/gm, '');
+      return [name.replace(/\.wgsl$/, ''), release ? short : text];
+    });
   return `export const shaders = ${JSON.stringify(Object.fromEntries(entries))};`;
 }
 
@@ -23,7 +26,11 @@ export function esbuildShaders({ release = false } = {}) {
     name: 'facenet-gpu-shaders',
     setup(build) {
       build.onResolve({ filter: /^facenet-gpu:shaders$/ }, () => ({ path: NAME, namespace: 'shaders' }));
-      build.onLoad({ filter: /.*/, namespace: 'shaders' }, () => ({ contents: contents(release), loader: 'js', watchDirs: [folder] }));
+      build.onLoad({ filter: /.*/, namespace: 'shaders' }, () => ({
+        contents: contents(release),
+        loader: 'js',
+        watchDirs: [folder],
+      }));
     },
   };
 }

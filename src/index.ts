@@ -3,22 +3,34 @@ import { BrowserHost } from './io/browser-host.ts';
 
 export { FaceNetError, type FaceNetErrorCode } from './errors.ts';
 export type {
+  Augmentation,
   Capabilities,
   CreateOptions,
+  Dataset,
   Decide,
   Embeddings,
   EmbedOptions,
   Face,
   ImageSource,
+  LossName,
+  MinerName,
   ModelCard,
   NetworkName,
   OperatingPoint,
   Pixels,
   Profile,
   Progress,
+  SaveOptions,
+  TrainingImage,
+  TrainOptions,
+  TrainPhase,
+  TrainResult,
+  TrainStep,
+  UntrainedModel,
   Verification,
   Watch,
 } from './facenet-gpu.ts';
+export { memoryDataset } from './train/dataset.ts';
 
 /** FaceNet in pages and workers. Strings are URLs. Threads need a cross-origin isolated page; `.why` says what was taken. */
 export class FaceNetGPU extends FaceNet {

@@ -2,15 +2,36 @@ import { type Capabilities, type CreateOptions, FaceNet, load, probe } from './f
 import { nodeHost } from './io/node/host.ts';
 
 export { FaceNetError, type FaceNetErrorCode } from './errors.ts';
-export { memoryDataset } from './train/dataset.ts';
+export type {
+  Augmentation,
+  Capabilities,
+  CreateOptions,
+  Dataset,
+  Decide,
+  Embeddings,
+  EmbedOptions,
+  Face,
+  ImageSource,
+  LossName,
+  MinerName,
+  ModelCard,
+  NetworkName,
+  OperatingPoint,
+  Pixels,
+  Profile,
+  Progress,
+  SaveOptions,
+  TrainingImage,
+  TrainOptions,
+  TrainPhase,
+  TrainResult,
+  TrainStep,
+  UntrainedModel,
+  Verification,
+  Watch,
+} from './facenet-gpu.ts';
 export { type FolderDataset, folderDataset } from './io/node/folder-dataset.ts';
-export type {
-  Augmentation, Dataset, LossName, MinerName, SaveOptions, TrainingImage, TrainOptions, TrainPhase, TrainResult, TrainStep, UntrainedModel,
-} from './facenet-gpu.ts';
-export type {
-  Capabilities, CreateOptions, Decide, EmbedOptions, Embeddings, Face, ImageSource, ModelCard, NetworkName, OperatingPoint, Pixels, Profile, Progress,
-  Verification, Watch,
-} from './facenet-gpu.ts';
+export { memoryDataset } from './train/dataset.ts';
 
 /** FaceNet in Node. Strings are file paths; WebGPU comes from the optional package `webgpu`. */
 export class FaceNetGPU extends FaceNet {

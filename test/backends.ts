@@ -1,8 +1,9 @@
 // The backends of this machine, for tests: wasm always, WebGPU when the process was given an adapter (FACENET_ADAPTER,
 // test/adapters.mjs). Runs in Node and in a page.
-import { WebGpuBackend } from '../src/backends/webgpu/webgpu-backend.ts';
-import { type Thread, WasmBackend } from '../src/backends/wasm/wasm-backend.ts';
+
 import type { ThreadStart } from '../src/backends/wasm/thread.ts';
+import { type Thread, WasmBackend } from '../src/backends/wasm/wasm-backend.ts';
+import { WebGpuBackend } from '../src/backends/webgpu/webgpu-backend.ts';
 import type { Backend } from '../src/plan/runner.ts';
 
 const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
@@ -22,16 +23,32 @@ export async function enableRelaxed(): Promise<void> {
   setFlagsFromString('--experimental-wasm-relaxed-simd');
 }
 
-export interface WasmOptions { readonly relaxed?: boolean; readonly threads?: number; readonly spin?: number; readonly maximumBytes?: number }
+export interface WasmOptions {
+  readonly relaxed?: boolean;
+  readonly threads?: number;
+  readonly spin?: number;
+  readonly maximumBytes?: number;
+}
 
-export async function wasmBackend({ relaxed = false, threads = 1, spin, maximumBytes }: WasmOptions = {}): Promise<WasmBackend> {
+export async function wasmBackend({
+  relaxed = false,
+  threads = 1,
+  spin,
+  maximumBytes,
+}: WasmOptions = {}): Promise<WasmBackend> {
   if (relaxed) await enableRelaxed();
   const shared = inNode || globalThis.crossOriginIsolated === true;
-  const module = await WebAssembly.compile(await built(`facenet${shared ? '' : '.single'}${relaxed ? '.relaxed' : ''}.wasm`));
+  const module = await WebAssembly.compile(
+    await built(`facenet${shared ? '' : '.single'}${relaxed ? '.relaxed' : ''}.wasm`),
+  );
   return WasmBackend.create({
-    module, relaxed, shared, threads,
+    module,
+    relaxed,
+    shared,
+    threads,
     ...(threads > 1 ? { startThread: await threadStarter() } : {}),
-    ...(spin === undefined ? {} : { spin }), ...(maximumBytes === undefined ? {} : { maximumBytes }),
+    ...(spin === undefined ? {} : { spin }),
+    ...(maximumBytes === undefined ? {} : { maximumBytes }),
   });
 }
 
@@ -40,18 +57,28 @@ async function threadStarter(): Promise<(start: ThreadStart) => Thread> {
   if (!inNode) {
     return (start) => {
       const worker = new Worker(url, { type: 'module' });
-      const ready = new Promise<void>((resolve) => { worker.onmessage = () => resolve(); });
-      const failed = new Promise<Error>((resolve) => { worker.onerror = (event) => resolve(new Error(event.message)); });
+      const ready = new Promise<void>((resolve) => {
+        worker.onmessage = () => resolve();
+      });
+      const failed = new Promise<Error>((resolve) => {
+        worker.onerror = (event) => resolve(new Error(event.message));
+      });
       worker.postMessage(start);
       return { ready, failed, terminate: () => worker.terminate() };
     };
   }
-  const { Worker: NodeWorker } = await import(/* @vite-ignore */ `node:worker_threads`) as typeof import('node:worker_threads');
+  const { Worker: NodeWorker } = (await import(
+    /* @vite-ignore */ `node:worker_threads`
+  )) as typeof import('node:worker_threads');
   return (start) => {
     const worker = new NodeWorker(url);
     worker.unref();
-    const ready = new Promise<void>((resolve) => { worker.once('message', () => resolve()); });
-    const failed = new Promise<Error>((resolve) => { worker.once('error', resolve); });
+    const ready = new Promise<void>((resolve) => {
+      worker.once('message', () => resolve());
+    });
+    const failed = new Promise<Error>((resolve) => {
+      worker.once('error', resolve);
+    });
     worker.postMessage(start);
     return { ready, failed, terminate: () => worker.terminate() };
   };
@@ -62,7 +89,7 @@ let instance: GPU | undefined;
 
 async function gpu(): Promise<GPU | undefined> {
   if (!inNode) return navigator.gpu;
-  const dawn = await import(/* @vite-ignore */ `webgpu`) as typeof import('webgpu');
+  const dawn = (await import(/* @vite-ignore */ `webgpu`)) as typeof import('webgpu');
   Object.assign(globalThis, dawn.globals);
   instance ??= dawn.create([]);
   return instance;
@@ -72,13 +99,16 @@ async function gpu(): Promise<GPU | undefined> {
 export async function openDevice(): Promise<{ device: GPUDevice; adapter: GPUAdapter } | null> {
   if (inNode && (process.env.FACENET_ADAPTER ?? 'none') === 'none') return null;
   const adapter = await (await gpu())?.requestAdapter();
-  if (!adapter) throw new Error(`no adapter, though FACENET_ADAPTER is ${inNode ? process.env.FACENET_ADAPTER : 'a page'}`);
+  if (!adapter)
+    throw new Error(`no adapter, though FACENET_ADAPTER is ${inNode ? process.env.FACENET_ADAPTER : 'a page'}`);
   const wanted = ['subgroups', 'shader-f16', 'timestamp-query'] as GPUFeatureName[];
   const device = await adapter.requestDevice({
     requiredFeatures: wanted.filter((feature) => adapter.features.has(feature)),
     requiredLimits: {
-      maxStorageBufferBindingSize: adapter.limits.maxStorageBufferBindingSize, maxBufferSize: adapter.limits.maxBufferSize,
-      maxStorageBuffersPerShaderStage: adapter.limits.maxStorageBuffersPerShaderStage, maxComputeWorkgroupStorageSize: adapter.limits.maxComputeWorkgroupStorageSize,
+      maxStorageBufferBindingSize: adapter.limits.maxStorageBufferBindingSize,
+      maxBufferSize: adapter.limits.maxBufferSize,
+      maxStorageBuffersPerShaderStage: adapter.limits.maxStorageBuffersPerShaderStage,
+      maxComputeWorkgroupStorageSize: adapter.limits.maxComputeWorkgroupStorageSize,
     },
   });
   return { device, adapter };
@@ -97,10 +127,12 @@ export async function webgpuBackend(): Promise<WebGpuBackend | null> {
  */
 export async function backends(): Promise<Backend[]> {
   const adapter = inNode ? (process.env.FACENET_ADAPTER ?? 'none') : 'page';
-  const names = (inNode && process.env.FACENET_BACKENDS?.split(',')) || (adapter === 'none' ? ['wasm', 'relaxed'] : adapter === 'page' ? ['wasm', 'webgpu'] : ['webgpu']);
+  const names =
+    (inNode && process.env.FACENET_BACKENDS?.split(',')) ||
+    (adapter === 'none' ? ['wasm', 'relaxed'] : adapter === 'page' ? ['wasm', 'webgpu'] : ['webgpu']);
   const opened: Backend[] = [];
   for (const name of names) {
-    if (name === 'webgpu') opened.push(await webgpuBackend() as Backend);
+    if (name === 'webgpu') opened.push((await webgpuBackend()) as Backend);
     else opened.push(await wasmBackend({ relaxed: name === 'relaxed', threads: name === 'threads' ? 2 : 1 }));
   }
   return opened;
@@ -108,5 +140,7 @@ export async function backends(): Promise<Backend[]> {
 
 /** What a backend is called in test titles. */
 export function title(backend: Backend): string {
-  return backend instanceof WasmBackend ? `wasm${backend.adapter.relaxed ? ' relaxed' : ''}${backend.adapter.threads > 1 ? ` x${backend.adapter.threads}` : ''}` : 'webgpu';
+  return backend instanceof WasmBackend
+    ? `wasm${backend.adapter.relaxed ? ' relaxed' : ''}${backend.adapter.threads > 1 ? ` x${backend.adapter.threads}` : ''}`
+    : 'webgpu';
 }

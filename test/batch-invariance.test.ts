@@ -3,7 +3,7 @@
 // on: none lavapipe swiftshader
 import { afterAll, describe, expect, test } from 'vitest';
 import { Embedder, pack } from '../src/faces/embedder.ts';
-import { place, type Preprocessing } from '../src/faces/preprocessing.ts';
+import { type Preprocessing, place } from '../src/faces/preprocessing.ts';
 import { Philox } from '../src/graph/philox.ts';
 import { dlibResnet } from '../src/networks/dlib-resnet.ts';
 import { initialise, parametersOf } from '../src/networks/initialise.ts';
@@ -15,14 +15,29 @@ import { backends, title } from './backends.ts';
 import { tinyNet, tinyPreprocessing } from './training-net.ts';
 
 const opened = await backends();
-afterAll(async () => { for (const backend of opened) await backend.dispose(); });
+afterAll(async () => {
+  for (const backend of opened) await backend.dispose();
+});
 
 function preprocessingOf(size: number): Preprocessing {
-  return { width: size, height: size, colour: 'rgb', scale: [1 / 64, 1 / 64, 1 / 64], shift: [-2, -2, -2], template: { name: 'test', width: size, height: size, points: [] } };
+  return {
+    width: size,
+    height: size,
+    colour: 'rgb',
+    scale: [1 / 64, 1 / 64, 1 / 64],
+    shift: [-2, -2, -2],
+    template: { name: 'test', width: size, height: size, points: [] },
+  };
 }
 
 /** Embeds one noisy picture alone and at every place of batches of the given sizes; the others are other pictures. */
-async function places(backend: Backend, network: Network, variant: Variant, preprocessing: Preprocessing, sizes: readonly number[]): Promise<number> {
+async function places(
+  backend: Backend,
+  network: Network,
+  variant: Variant,
+  preprocessing: Preprocessing,
+  sizes: readonly number[],
+): Promise<number> {
   const store = new Store(backend);
   const parameters = parametersOf(network, variant, preprocessing);
   const values = initialise(parameters, 5);
@@ -31,7 +46,11 @@ async function places(backend: Backend, network: Network, variant: Variant, prep
   const { width, height } = preprocessing;
   const picture = (seed: number) => {
     const random = new Philox(seed, 3);
-    return place({ data: Uint8Array.from({ length: width * height * 3 }, () => random.below(256)), width, height }, undefined, preprocessing);
+    return place(
+      { data: Uint8Array.from({ length: width * height * 3 }, () => random.below(256)), width, height },
+      undefined,
+      preprocessing,
+    );
   };
   const others = Array.from({ length: Math.max(...sizes) }, (_, index) => picture(100 + index));
   const probe = picture(1);
@@ -43,7 +62,10 @@ async function places(backend: Backend, network: Network, variant: Variant, prep
       const batch = others.slice(0, size);
       batch[at] = probe;
       const all = await embedder.embed(pack(batch, preprocessing));
-      expect(new Uint32Array(all.slice(at * dimensions, (at + 1) * dimensions).buffer), `place ${at} of ${size}`).toEqual(new Uint32Array(alone.buffer));
+      expect(
+        new Uint32Array(all.slice(at * dimensions, (at + 1) * dimensions).buffer),
+        `place ${at} of ${size}`,
+      ).toEqual(new Uint32Array(alone.buffer));
       compared++;
     }
   }

@@ -20,7 +20,10 @@ export async function run(): Promise<{ passed: number; failed: number; skipped: 
         try {
           const bad = (await conform(backend, spec, testCase)).filter(({ error, bound }) => !(error <= bound));
           if (bad.length === 0) passed++;
-          else failures.push(`${name}: ${bad.map(({ what, error, bound }) => `${what} error ${error}, bound ${bound}`).join('; ')}`);
+          else
+            failures.push(
+              `${name}: ${bad.map(({ what, error, bound }) => `${what} error ${error}, bound ${bound}`).join('; ')}`,
+            );
         } catch (error) {
           failures.push(`${name}: ${(error as Error).message}`);
         }

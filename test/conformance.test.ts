@@ -6,7 +6,9 @@ import { backends, title } from './backends.ts';
 import { caseTitle, conform, specs } from './conformance.ts';
 
 const opened = await backends();
-afterAll(async () => { for (const backend of opened) await backend.dispose(); });
+afterAll(async () => {
+  for (const backend of opened) await backend.dispose();
+});
 
 for (const backend of opened) {
   for (const spec of specs) {

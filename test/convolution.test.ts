@@ -1,7 +1,15 @@
 // Convolution beyond the conformance test: published values, and the promise that the choice of a tile changes no bits.
 import { readFileSync } from 'node:fs';
 import { afterAll, describe, expect, test } from 'vitest';
-import { bestTile, families, forwardLowering, hasSubgroupTiles, inputGradientLowering, type Tile, tiles } from '../src/backends/webgpu/families/conv2d.ts';
+import {
+  bestTile,
+  families,
+  forwardLowering,
+  hasSubgroupTiles,
+  inputGradientLowering,
+  type Tile,
+  tiles,
+} from '../src/backends/webgpu/families/conv2d.ts';
 import type { WebGpuAdapter } from '../src/backends/webgpu/webgpu-backend.ts';
 import { gradients } from '../src/graph/gradients.ts';
 import { Graph, type Value } from '../src/graph/graph.ts';
@@ -16,14 +24,29 @@ import { webgpuBackend } from './backends.ts';
 import { uniform } from './numeric.ts';
 import { convolution } from './ops/conv2d.ts';
 
-interface OperatorCase { id: string; input: number[][][][]; weight: number[][][][]; bias: number[]; stride: [number, number]; pads: number[]; output: number[][][][] }
+interface OperatorCase {
+  id: string;
+  input: number[][][][];
+  weight: number[][][][];
+  bias: number[];
+  stride: [number, number];
+  pads: number[];
+  output: number[][][][];
+}
 
 describe('published values', () => {
-  const { cases } = JSON.parse(readFileSync(new URL('cases/operators.json', import.meta.url), 'utf8')) as { cases: { id: string }[] };
-  const find = (id: string) => cases.find((c) => c.id === id) as unknown as OperatorCase & Record<string, { pads: number[]; output: number[][][][] }>;
+  const { cases } = JSON.parse(readFileSync(new URL('cases/operators.json', import.meta.url), 'utf8')) as {
+    cases: { id: string }[];
+  };
+  const find = (id: string) =>
+    cases.find((c) => c.id === id) as unknown as OperatorCase &
+      Record<string, { pads: number[]; output: number[][][][] }>;
 
   /** NCHW nested to NHWC flat; OIHW weights to HWIO with `order` [2, 3, 1, 0]. */
-  function flat(nested: number[][][][], order: readonly [number, number, number, number]): { data: Float64Array; shape: number[] } {
+  function flat(
+    nested: number[][][][],
+    order: readonly [number, number, number, number],
+  ): { data: Float64Array; shape: number[] } {
     const sizes = [nested.length, nested[0]!.length, nested[0]![0]!.length, nested[0]![0]![0]!.length];
     const shape = order.map((axis) => sizes[axis]!);
     const data = new Float64Array(size(shape));
@@ -51,8 +74,15 @@ describe('published values', () => {
     const graph = new Graph();
     const shape = conv2d(graph.input('x', x.shape), graph.input('weight', weight.shape), options).shape;
     expect(shape).toEqual(y.shape);
-    const actual = convolution({ x: x.data, weight: weight.data, bias: Float64Array.from(c.bias) }, { x: x.shape, weight: weight.shape }, options, shape);
-    actual.forEach((value, i) => { expect(value).toBeCloseTo(y.data[i]!, 9); });
+    const actual = convolution(
+      { x: x.data, weight: weight.data, bias: Float64Array.from(c.bias) },
+      { x: x.shape, weight: weight.shape },
+      options,
+      shape,
+    );
+    actual.forEach((value, i) => {
+      expect(value).toBeCloseTo(y.data[i]!, 9);
+    });
   };
 
   // The conformance test holds every backend to this oracle.
@@ -71,25 +101,45 @@ afterAll(() => backend?.dispose());
 
 describe.skipIf(!backend)('tiles change no bits', () => {
   const problems: { why: string; x: Shape; weight: Shape; options: Conv2dOptions; residual?: boolean }[] = [
-    { why: '3x3 with a residual', x: [3, 7, 5, 12], weight: [3, 3, 12, 20], options: { padding: 1, activation: 'relu' }, residual: true },
+    {
+      why: '3x3 with a residual',
+      x: [3, 7, 5, 12],
+      weight: [3, 3, 12, 20],
+      options: { padding: 1, activation: 'relu' },
+      residual: true,
+    },
     { why: 'stride 2', x: [1, 9, 11, 8], weight: [3, 3, 8, 36], options: { stride: 2, padding: [1, 0, 1, 1] } },
     { why: '1x1', x: [2, 9, 9, 68], weight: [1, 1, 68, 40], options: { activation: 'relu' } },
     { why: 'first layer', x: [2, 15, 13, 3], weight: [5, 5, 3, 16], options: { stride: 2, padding: 2 } },
   ];
 
   /** y, dx and dweight, as the bits of floats. */
-  async function run(table: FamilyTable<WebGpuAdapter>, adapter: WebGpuAdapter, { x, weight, options, residual }: (typeof problems)[number]): Promise<Record<string, Uint32Array>> {
+  async function run(
+    table: FamilyTable<WebGpuAdapter>,
+    adapter: WebGpuAdapter,
+    { x, weight, options, residual }: (typeof problems)[number],
+  ): Promise<Record<string, Uint32Array>> {
     const graph = new Graph();
-    const values: Record<string, Value> = { x: graph.input('x', x), weight: graph.input('weight', weight), bias: graph.input('bias', [weight[3] as number]) };
+    const values: Record<string, Value> = {
+      x: graph.input('x', x),
+      weight: graph.input('weight', weight),
+      bias: graph.input('bias', [weight[3] as number]),
+    };
     const plain = conv2d(values.x as Value, values.weight as Value, options);
     if (residual) values.residual = graph.input('residual', plain.shape);
-    const y = conv2d(values.x as Value, values.weight as Value, { ...options, bias: values.bias, residual: values.residual });
+    const y = conv2d(values.x as Value, values.weight as Value, {
+      ...options,
+      bias: values.bias,
+      residual: values.residual,
+    });
     values.dy = graph.input('dy', y.shape);
     const [dx, dweight] = gradients(y, [values.x as Value, values.weight as Value], values.dy, add);
-    const inputs = Object.fromEntries(Object.entries(values).map(([name, value], index) => {
-      const next = uniform(index + 1);
-      return [name, Float32Array.from({ length: size(value.shape) }, next)];
-    }));
+    const inputs = Object.fromEntries(
+      Object.entries(values).map(([name, value], index) => {
+        const next = uniform(index + 1);
+        return [name, Float32Array.from({ length: size(value.shape) }, next)];
+      }),
+    );
     const chosen = new Proxy(backend as Backend, {
       get(target, key) {
         if (key === 'families') return bindFamilies({ conv2d: table }, adapter);
@@ -98,10 +148,18 @@ describe.skipIf(!backend)('tiles change no bits', () => {
       },
     });
     const store = new Store(chosen);
-    const plan = await Plan.create(graph, { y, dx: dx as Value, dweight: dweight as Value }, chosen, store, { batchSize: 1, fuse: false });
+    const plan = await Plan.create(graph, { y, dx: dx as Value, dweight: dweight as Value }, chosen, store, {
+      batchSize: 1,
+      fuse: false,
+    });
     try {
       const results = await plan.run(inputs);
-      return Object.fromEntries(Object.entries(results).map(([name, floats]) => [name, new Uint32Array(floats.buffer, floats.byteOffset, floats.length)]));
+      return Object.fromEntries(
+        Object.entries(results).map(([name, floats]) => [
+          name,
+          new Uint32Array(floats.buffer, floats.byteOffset, floats.length),
+        ]),
+      );
     } finally {
       plan.dispose();
       store.dispose();
@@ -109,19 +167,35 @@ describe.skipIf(!backend)('tiles change no bits', () => {
   }
 
   /** The family table with the tile of this index wherever there are several. */
-  const withTile = (index: number): FamilyTable<WebGpuAdapter> => families.map((family) => ({
-    ...family,
-    lower(shapes, attributes: Conv2d, adapter, views) {
-      const pick = (problem: Parameters<typeof tiles>[0], vec4: boolean): Tile => tiles(problem, adapter, vec4)[index] ?? bestTile(problem, adapter, vec4);
-      const params = conv2dOperator.entries[family.entry as 'forward'].params(shapes, attributes);
-      const problem = { ...params, gridHeight: params.outHeight, gridWidth: params.outWidth, stepY: 1, stepX: 1, startY: 0, startX: 0 } as unknown as Parameters<typeof tiles>[0];
-      if (family.entry === 'forward') {
-        return forwardLowering(problem, pick(problem, problem.channels % 4 === 0), { x: 'x', bias: 'bias', residual: shapes.residual && 'residual', y: 'y' });
-      }
-      if (family.entry === 'inputGradient') return inputGradientLowering(problem, (part) => pick(part, true), { dy: 'dy', dx: 'dx' });
-      return family.lower(shapes, attributes, adapter, views);
-    },
-  }));
+  const withTile = (index: number): FamilyTable<WebGpuAdapter> =>
+    families.map((family) => ({
+      ...family,
+      lower(shapes, attributes: Conv2d, adapter, views) {
+        const pick = (problem: Parameters<typeof tiles>[0], vec4: boolean): Tile =>
+          tiles(problem, adapter, vec4)[index] ?? bestTile(problem, adapter, vec4);
+        const params = conv2dOperator.entries[family.entry as 'forward'].params(shapes, attributes);
+        const problem = {
+          ...params,
+          gridHeight: params.outHeight,
+          gridWidth: params.outWidth,
+          stepY: 1,
+          stepX: 1,
+          startY: 0,
+          startX: 0,
+        } as unknown as Parameters<typeof tiles>[0];
+        if (family.entry === 'forward') {
+          return forwardLowering(problem, pick(problem, problem.channels % 4 === 0), {
+            x: 'x',
+            bias: 'bias',
+            residual: shapes.residual && 'residual',
+            y: 'y',
+          });
+        }
+        if (family.entry === 'inputGradient')
+          return inputGradientLowering(problem, (part) => pick(part, true), { dy: 'dy', dx: 'dx' });
+        return family.lower(shapes, attributes, adapter, views);
+      },
+    }));
 
   for (const problem of problems) {
     test(`${problem.why} (${problem.x.join('x')}, ${problem.weight.join('x')})`, async () => {
@@ -132,7 +206,8 @@ describe.skipIf(!backend)('tiles change no bits', () => {
       for (const machine of hasSubgroupTiles(adapter) ? [adapter, without] : [without]) {
         for (let index = 0; index < 4; index++) {
           const actual = await run(withTile(index), machine, problem);
-          for (const name of Object.keys(expected)) expect(actual[name], `${name}, tile ${index}, subgroups ${machine.subgroups}`).toEqual(expected[name]);
+          for (const name of Object.keys(expected))
+            expect(actual[name], `${name}, tile ${index}, subgroups ${machine.subgroups}`).toEqual(expected[name]);
           compared++;
         }
       }

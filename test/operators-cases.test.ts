@@ -4,8 +4,8 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, describe, expect, test } from 'vitest';
 import { FaceNetError } from '../src/errors.ts';
-import { Graph, type Value } from '../src/graph/graph.ts';
 import { gradients } from '../src/graph/gradients.ts';
+import { Graph, type Value } from '../src/graph/graph.ts';
 import { type Shape, size } from '../src/graph/shape.ts';
 import { add } from '../src/ops/add.ts';
 import { avgPool } from '../src/ops/avgPool.ts';
@@ -23,9 +23,14 @@ import { uniform, worstError } from './numeric.ts';
 
 type Nested = readonly (number | Nested)[];
 /** A tensor as the kernels see it. */
-interface Tensor { readonly shape: Shape; readonly data: Float32Array<ArrayBuffer> }
+interface Tensor {
+  readonly shape: Shape;
+  readonly data: Float32Array<ArrayBuffer>;
+}
 
-const file = JSON.parse(readFileSync(new URL('./cases/operators.json', import.meta.url), 'utf8')) as { cases: { id: string }[] };
+const file = JSON.parse(readFileSync(new URL('./cases/operators.json', import.meta.url), 'utf8')) as {
+  cases: { id: string }[];
+};
 // biome-ignore lint/suspicious/noExplicitAny: every case has fields of its own
 const find = (id: string): any => {
   const found = file.cases.find((entry) => entry.id === id);
@@ -35,7 +40,8 @@ const find = (id: string): any => {
 
 function sizes(nested: Nested): number[] {
   const found: number[] = [];
-  for (let level: number | Nested = nested; typeof level !== 'number'; level = level[0] as number | Nested) found.push(level.length);
+  for (let level: number | Nested = nested; typeof level !== 'number'; level = level[0] as number | Nested)
+    found.push(level.length);
   return found;
 }
 
@@ -43,7 +49,11 @@ function sizes(nested: Nested): number[] {
 function transposed(nested: Nested, order: readonly number[]): Tensor {
   const from = sizes(nested);
   const flat: number[] = [];
-  const flatten = (list: Nested) => list.forEach((item) => { if (typeof item === 'number') flat.push(item); else flatten(item); });
+  const flatten = (list: Nested) =>
+    list.forEach((item) => {
+      if (typeof item === 'number') flat.push(item);
+      else flatten(item);
+    });
   flatten(nested);
   const shape = order.map((axis) => from[axis] as number);
   const data = Float32Array.from({ length: flat.length }, (_, i) => {
@@ -59,23 +69,38 @@ function transposed(nested: Nested, order: readonly number[]): Tensor {
 }
 const image = (nchw: Nested) => transposed(nchw, [0, 2, 3, 1]);
 const map = (hw: Nested) => image([[hw]]);
-const fourSides = ([top, bottom, left, right]: readonly number[]) => [top, left, bottom, right] as [number, number, number, number];
+const fourSides = ([top, bottom, left, right]: readonly number[]) =>
+  [top, left, bottom, right] as [number, number, number, number];
 
 /** The difference that a case allows: absolute if it says so, else 1e-5 of the largest expected magnitude. */
-function expectNear(actual: Float32Array, expected: ArrayLike<number>, { absTolerance }: { absTolerance?: number } = {}): void {
+function expectNear(
+  actual: Float32Array,
+  expected: ArrayLike<number>,
+  { absTolerance }: { absTolerance?: number } = {},
+): void {
   const largest = Math.max(...Array.from(expected, Math.abs)) || 1;
   const error = worstError(actual, expected) * largest;
-  expect(error, `[${[...actual].slice(0, 12)}], expected [${Array.from(expected).slice(0, 12)}]`).toBeLessThanOrEqual(absTolerance ?? 1e-5 * largest);
+  expect(error, `[${[...actual].slice(0, 12)}], expected [${Array.from(expected).slice(0, 12)}]`).toBeLessThanOrEqual(
+    absTolerance ?? 1e-5 * largest,
+  );
 }
 
 const opened = await backends();
-afterAll(async () => { for (const backend of opened) await backend.dispose(); });
+afterAll(async () => {
+  for (const backend of opened) await backend.dispose();
+});
 
 for (const backend of opened) {
   /** Values named by `build`, computed from tensors named by their keys. */
-  const run = async (inputs: Readonly<Record<string, Tensor>>, build: (values: Record<string, Value>, graph: Graph) => Record<string, Value>, { fuse = false, times = 1 } = {}) => {
+  const run = async (
+    inputs: Readonly<Record<string, Tensor>>,
+    build: (values: Record<string, Value>, graph: Graph) => Record<string, Value>,
+    { fuse = false, times = 1 } = {},
+  ) => {
     const graph = new Graph();
-    const values = Object.fromEntries(Object.entries(inputs).map(([name, { shape }]) => [name, graph.input(name, shape)]));
+    const values = Object.fromEntries(
+      Object.entries(inputs).map(([name, { shape }]) => [name, graph.input(name, shape)]),
+    );
     const outputs = build(values, graph);
     const store = new Store(backend);
     const plan = await Plan.create(graph, outputs, backend, store, { batchSize: 1, fuse });
@@ -84,7 +109,12 @@ for (const backend of opened) {
       const given = Object.fromEntries(Object.entries(inputs).map(([name, { data }]) => [name, data]));
       const results = [];
       for (let i = 0; i < times; i++) results.push(await plan.run(given));
-      return { shapes: Object.fromEntries(Object.entries(outputs).map(([name, value]) => [name, value.shape])), results, y: results[0]?.y as Float32Array, dx: results[0]?.dx as Float32Array };
+      return {
+        shapes: Object.fromEntries(Object.entries(outputs).map(([name, value]) => [name, value.shape])),
+        results,
+        y: results[0]?.y as Float32Array,
+        dx: results[0]?.dx as Float32Array,
+      };
     } finally {
       plan.dispose();
       store.dispose();
@@ -96,8 +126,16 @@ for (const backend of opened) {
     for (const rule of ['sameUpper', 'sameLower', 'symmetricPad1'] as const) {
       test(`OP-01 ${rule} with stride 2`, async () => {
         const { input, weight, bias, stride, [rule]: expected } = find('OP-01');
-        const { y } = await run({ x: image(input), weight: transposed(weight, [2, 3, 1, 0]) }, ({ x, weight }, graph) =>
-          ({ y: conv2d(x as Value, weight as Value, { bias: constant(graph, ...bias), stride, padding: fourSides(expected.pads) }) }));
+        const { y } = await run(
+          { x: image(input), weight: transposed(weight, [2, 3, 1, 0]) },
+          ({ x, weight }, graph) => ({
+            y: conv2d(x as Value, weight as Value, {
+              bias: constant(graph, ...bias),
+              stride,
+              padding: fourSides(expected.pads),
+            }),
+          }),
+        );
         expectNear(y, image(expected.output).data);
       });
     }
@@ -106,8 +144,12 @@ for (const backend of opened) {
       const { input, cases } = find('OP-03b');
       for (const { kernel, stride, pad, ceil, max, averageCountingPad, averageWithoutPad } of cases) {
         const options = { size: kernel, stride, padding: pad, ceil };
-        const { results: [result] } = await run({ x: image(input) }, ({ x }) => ({
-          max: maxPool(x as Value, options), without: avgPool(x as Value, options), counting: avgPool(x as Value, { ...options, countPadding: true }),
+        const {
+          results: [result],
+        } = await run({ x: image(input) }, ({ x }) => ({
+          max: maxPool(x as Value, options),
+          without: avgPool(x as Value, options),
+          counting: avgPool(x as Value, { ...options, countPadding: true }),
         }));
         expectNear(result?.max as Float32Array, image(max).data);
         expectNear(result?.without as Float32Array, image(averageWithoutPad).data);
@@ -117,29 +159,51 @@ for (const backend of opened) {
 
     test('OP-04 negative maxima', async () => {
       const { input, kernel, stride, pad, output } = find('OP-04');
-      const { y } = await run({ x: image(input) }, ({ x }) => ({ y: maxPool(x as Value, { size: kernel, stride, padding: pad }) }));
+      const { y } = await run({ x: image(input) }, ({ x }) => ({
+        y: maxPool(x as Value, { size: kernel, stride, padding: pad }),
+      }));
       expectNear(y, image(output).data);
     });
 
     test('OP-06a a convolution whose stride is larger than its kernel', async () => {
       const { input, weight, bias, stride, pads, output } = find('OP-06a');
-      const { y } = await run({ x: image(input), weight: transposed(weight, [2, 3, 1, 0]) }, ({ x, weight }, graph) =>
-        ({ y: conv2d(x as Value, weight as Value, { bias: constant(graph, ...bias), stride, padding: fourSides(pads) }) }));
+      const { y } = await run(
+        { x: image(input), weight: transposed(weight, [2, 3, 1, 0]) },
+        ({ x, weight }, graph) => ({
+          y: conv2d(x as Value, weight as Value, { bias: constant(graph, ...bias), stride, padding: fourSides(pads) }),
+        }),
+      );
       expectNear(y, image(output).data);
     });
 
     test('OP-06b pooling that only samples', async () => {
-      const { inputShape: [n, c, h, w], fill, kernel, stride, outputShape, outputFill } = find('OP-06b');
+      const {
+        inputShape: [n, c, h, w],
+        fill,
+        kernel,
+        stride,
+        outputShape,
+        outputFill,
+      } = find('OP-06b');
       const shape = [n, h, w, c];
-      const { y, shapes } = await run({ x: { shape, data: new Float32Array(size(shape)).fill(fill) } }, ({ x }) => ({ y: maxPool(x as Value, { size: kernel, stride }) }));
+      const { y, shapes } = await run({ x: { shape, data: new Float32Array(size(shape)).fill(fill) } }, ({ x }) => ({
+        y: maxPool(x as Value, { size: kernel, stride }),
+      }));
       expect(shapes.y).toEqual([outputShape[0], outputShape[2], outputShape[3], outputShape[1]]);
       expectNear(y, new Float32Array(size(outputShape)).fill(outputFill));
     });
 
     test('OP-07 LRN, odd sizes', async () => {
       const { input, alpha, beta, k, ...expected } = find('OP-07');
-      for (const [name, windowSize] of [['size1', 1], ['size3', 3], ['size5', 5], ['size11WiderThanChannels', 11]] as const) {
-        const { y } = await run({ x: { shape: [1, 1, 1, input.length], data: Float32Array.from(input) } }, ({ x }) => ({ y: lrn(x as Value, { size: windowSize, alpha, beta, k }) }));
+      for (const [name, windowSize] of [
+        ['size1', 1],
+        ['size3', 3],
+        ['size5', 5],
+        ['size11WiderThanChannels', 11],
+      ] as const) {
+        const { y } = await run({ x: { shape: [1, 1, 1, input.length], data: Float32Array.from(input) } }, ({ x }) => ({
+          y: lrn(x as Value, { size: windowSize, alpha, beta, k }),
+        }));
         expectNear(y, expected[name]);
       }
     });
@@ -158,7 +222,9 @@ for (const backend of opened) {
     test('OP-09 bilinear resize takes pixel centres at half pixels', async () => {
       for (const id of ['OP-09a', 'OP-09b']) {
         const { input, halfPixel, absTolerance } = find(id);
-        const { y } = await run({ x: map(input) }, ({ x }) => ({ y: resize(x as Value, { height: halfPixel.length, width: halfPixel[0].length }) }));
+        const { y } = await run({ x: map(input) }, ({ x }) => ({
+          y: resize(x as Value, { height: halfPixel.length, width: halfPixel[0].length }),
+        }));
         expectNear(y, map(halfPixel).data, { absTolerance });
       }
     });
@@ -168,20 +234,26 @@ for (const backend of opened) {
         const random = uniform(width);
         const x = Float32Array.from({ length: 3 * width }, random);
         const weight = Float32Array.from({ length: 9 }, random);
-        const { results } = await run({ x: { shape: [1, 3, width, 1], data: x }, weight: { shape: [3, 3, 1, 1], data: weight } },
-          ({ x, weight }) => ({ y: conv2d(x as Value, weight as Value, { padding: 1 }) }), { times: 3 });
+        const { results } = await run(
+          { x: { shape: [1, 3, width, 1], data: x }, weight: { shape: [3, 3, 1, 1], data: weight } },
+          ({ x, weight }) => ({ y: conv2d(x as Value, weight as Value, { padding: 1 }) }),
+          { times: 3 },
+        );
         const expected = Array.from({ length: 3 * width }, (_, i) => {
           let sum = 0;
           for (let k = 0; k < 9; k++) {
             const iy = Math.floor(i / width) + Math.floor(k / 3) - 1;
             const ix = (i % width) + (k % 3) - 1;
-            if (iy >= 0 && iy < 3 && ix >= 0 && ix < width) sum += (weight[k] as number) * (x[iy * width + ix] as number);
+            if (iy >= 0 && iy < 3 && ix >= 0 && ix < width)
+              sum += (weight[k] as number) * (x[iy * width + ix] as number);
           }
           return sum;
         });
         for (const result of results) {
           expectNear(result.y as Float32Array, expected);
-          expect(new Uint32Array((result.y as Float32Array).buffer)).toEqual(new Uint32Array((results[0]?.y as Float32Array).buffer));
+          expect(new Uint32Array((result.y as Float32Array).buffer)).toEqual(
+            new Uint32Array((results[0] as { y: Float32Array }).y.buffer),
+          );
         }
       }
     });
@@ -191,8 +263,10 @@ for (const backend of opened) {
       for (const [index, hex] of (bitsHex as string[]).entries()) {
         const data = new Float32Array(4);
         new Uint32Array(data.buffer)[2] = Number.parseInt(hex, 16);
-        const result = run({ x: { shape: [1, 2, 2, 1], data }, weight: { shape: [1, 1, 1, 1], data: Float32Array.of(1) } },
-          ({ x, weight }) => ({ y: conv2d(x as Value, weight as Value, { activation: 'relu' }) }));
+        const result = run(
+          { x: { shape: [1, 2, 2, 1], data }, weight: { shape: [1, 1, 1, 1], data: Float32Array.of(1) } },
+          ({ x, weight }) => ({ y: conv2d(x as Value, weight as Value, { activation: 'relu' }) }),
+        );
         if (finite[index]) await result;
         else await expect(result, hex).rejects.toThrow(/must be finite, got NaN or infinity after conv2d/);
       }
@@ -203,15 +277,43 @@ for (const backend of opened) {
         const { inputs: constantChannel, relTolerance, ...a } = find('OP-17a');
         const { inputs: channel, absTolerance, ...b } = find('OP-17b');
         for (const epsilon of ['eps1e-5', 'eps1e-3'] as const) {
-          const dead = await run({ x: { shape: [1, 1, 3, 1], data: Float32Array.from(constantChannel) } }, ({ x }, graph) => {
-            const convolved = conv2d(x as Value, graph.constant(Float32Array.of(1.5), [1, 1, 1, 1]), { bias: constant(graph, 0.25) });
-            return { y: batchNorm(convolved, { mean: constant(graph, 0.5), variance: constant(graph, 0), gamma: constant(graph, 2), beta: constant(graph, 1), epsilon: a[epsilon].eps }) };
-          }, { fuse });
+          const dead = await run(
+            { x: { shape: [1, 1, 3, 1], data: Float32Array.from(constantChannel) } },
+            ({ x }, graph) => {
+              const convolved = conv2d(x as Value, graph.constant(Float32Array.of(1.5), [1, 1, 1, 1]), {
+                bias: constant(graph, 0.25),
+              });
+              return {
+                y: batchNorm(convolved, {
+                  mean: constant(graph, 0.5),
+                  variance: constant(graph, 0),
+                  gamma: constant(graph, 2),
+                  beta: constant(graph, 1),
+                  epsilon: a[epsilon].eps,
+                }),
+              };
+            },
+            { fuse },
+          );
           (a[epsilon].output as number[]).forEach((expected, i) => {
-            expect(Math.abs((dead.y[i] as number) - expected), `${epsilon}[${i}]: ${dead.y[i]}, expected ${expected}`).toBeLessThanOrEqual(relTolerance * Math.abs(expected));
+            expect(
+              Math.abs((dead.y[i] as number) - expected),
+              `${epsilon}[${i}]: ${dead.y[i]}, expected ${expected}`,
+            ).toBeLessThanOrEqual(relTolerance * Math.abs(expected));
           });
-          const { y } = await run({ x: { shape: [1, 1, 3, 1], data: Float32Array.from(channel) } }, ({ x }, graph) =>
-            ({ y: batchNorm(x as Value, { mean: constant(graph, 0.3), variance: constant(graph, 0.04), gamma: constant(graph, 1.5), beta: constant(graph, -0.5), epsilon: b[epsilon].eps }) }), { fuse });
+          const { y } = await run(
+            { x: { shape: [1, 1, 3, 1], data: Float32Array.from(channel) } },
+            ({ x }, graph) => ({
+              y: batchNorm(x as Value, {
+                mean: constant(graph, 0.3),
+                variance: constant(graph, 0.04),
+                gamma: constant(graph, 1.5),
+                beta: constant(graph, -0.5),
+                epsilon: b[epsilon].eps,
+              }),
+            }),
+            { fuse },
+          );
           expectNear(y, b[epsilon].output, { absTolerance });
         }
       });
@@ -219,8 +321,11 @@ for (const backend of opened) {
 
     test('OP-21 overflow inside a layer is reported', async () => {
       const one = (value: number, shape: Shape): Tensor => ({ shape, data: Float32Array.of(value) });
-      await expect(run({ x: one(1e30, [1, 1, 1, 1]), weight: one(1e30, [1, 1, 1, 1]) }, ({ x, weight }) => ({ y: conv2d(x as Value, weight as Value) })))
-        .rejects.toThrow(/must be finite, got NaN or infinity after conv2d/);
+      await expect(
+        run({ x: one(1e30, [1, 1, 1, 1]), weight: one(1e30, [1, 1, 1, 1]) }, ({ x, weight }) => ({
+          y: conv2d(x as Value, weight as Value),
+        })),
+      ).rejects.toThrow(/must be finite, got NaN or infinity after conv2d/);
     });
 
     for (const lanes of [64, 256]) {
@@ -252,15 +357,23 @@ describe('cases of operators.json that are decided when the graph is built', () 
   });
 
   test('OP-05 a window of padding alone is an error that names the side', () => {
-    const { inputShape: [n, c, h, w], kernel, stride, pad } = find('OP-05');
+    const {
+      inputShape: [n, c, h, w],
+      kernel,
+      stride,
+      pad,
+    } = find('OP-05');
     for (const pool of [maxPool, avgPool, l2Pool]) {
       expect(() => pool(x([n, h, w, c]), { size: kernel, stride, padding: pad })).toThrow(FaceNetError);
     }
     expect(() => maxPool(x([1, 5, 5, 1]), { size: 3, padding: [0, 0, 0, 2] })).toThrow(
-      'maxPool: padRight must be at most half the window (3 pixels), since a window of padding alone has no answer, got 2.');
+      'maxPool: padRight must be at most half the window (3 pixels), since a window of padding alone has no answer, got 2.',
+    );
   });
 
   test('OP-07 an even LRN window is an error', () => {
-    expect(() => lrn(x([1, 1, 1, 6]), { size: 4 })).toThrow('lrn: size must be an odd whole number of channels, since an even window has no middle, got 4.');
+    expect(() => lrn(x([1, 1, 1, 6]), { size: 4 })).toThrow(
+      'lrn: size must be an odd whole number of channels, since an even window has no middle, got 4.',
+    );
   });
 });

@@ -11,7 +11,9 @@ import type { Case, OperatorSpec } from './ops/operator-spec.ts';
 import type { UpdateSpec } from './ops/update-spec.ts';
 
 /** Operators that update parameters in place have `updateSpecs` instead (test/optimisers.test.ts). */
-const specs = import.meta.glob<{ spec?: OperatorSpec; updateSpecs?: readonly UpdateSpec[] }>('./ops/*.ts', { eager: true });
+const specs = import.meta.glob<{ spec?: OperatorSpec; updateSpecs?: readonly UpdateSpec[] }>('./ops/*.ts', {
+  eager: true,
+});
 const definitions = import.meta.glob<Record<string, unknown>>('../src/ops/*.ts', { eager: true });
 const stem = (path: string) => path.replace(/^.*\//, '').replace(/\..*$/, '');
 
@@ -69,7 +71,8 @@ describe('references', () => {
         const shape = outputShape(spec, testCase);
         const random = uniform(99);
         const dy = Float64Array.from({ length: size(shape) }, () => random());
-        const loss = () => spec.forward(inputs, shapes, options, shape).reduce((sum, v, i) => sum + v * (dy[i] as number), 0);
+        const loss = () =>
+          spec.forward(inputs, shapes, options, shape).reduce((sum, v, i) => sum + v * (dy[i] as number), 0);
         const gradients = spec.gradient?.(inputs, dy, shapes, options, shape) ?? {};
         const here = loss();
         for (const name of differentiable) {
@@ -141,7 +144,10 @@ describe('ties', () => {
 describe('every operator has four files', () => {
   const root = new URL('../', import.meta.url);
   const operators = Object.keys(definitions).map(stem).sort();
-  const listed = (folder: string, matches: RegExp) => readdirSync(new URL(folder, root)).filter((name) => matches.test(name)).map(stem);
+  const listed = (folder: string, matches: RegExp) =>
+    readdirSync(new URL(folder, root))
+      .filter((name) => matches.test(name))
+      .map(stem);
   // A shader for a family (conv2d.subgroups.wgsl) has the stem of its operator.
   const shaders = [...new Set(listed('shaders', /\.wgsl$/))].sort();
   // Files of asm/ that export no kernel named after themselves (vector.ts, barrier.ts) are shared code.
@@ -149,15 +155,25 @@ describe('every operator has four files', () => {
     const kernel = `${name}[A-Z]\\w*\\([^)]*thread: u32, threads: u32,?\\s*\\)`;
     return new RegExp(`^export function ${kernel}`, 'm').test(readFileSync(new URL(`asm/${name}.ts`, root), 'utf8'));
   };
-  const twins = listed('asm', /^(?!.*\.(d|generated)\.ts$).*\.ts$/).filter(exportsKernel).sort();
-  const specified = Object.entries(specs).filter(([, { spec, updateSpecs }]) => spec ?? updateSpecs).map(([path]) => stem(path)).sort();
+  const twins = listed('asm', /^(?!.*\.(d|generated)\.ts$).*\.ts$/)
+    .filter(exportsKernel)
+    .sort();
+  const specified = Object.entries(specs)
+    .filter(([, { spec, updateSpecs }]) => spec ?? updateSpecs)
+    .map(([path]) => stem(path))
+    .sort();
 
   test('shaders', () => expect(shaders).toEqual(operators));
   test('twins', () => expect(twins).toEqual(operators));
   test('references', () => expect(specified).toEqual(operators));
   test('definitions and references are of the operator their file is named after', () => {
     for (const [path, module] of Object.entries(definitions)) {
-      expect(Object.values(module).filter(isOperator).map(({ name }) => name), path).toEqual([stem(path)]);
+      expect(
+        Object.values(module)
+          .filter(isOperator)
+          .map(({ name }) => name),
+        path,
+      ).toEqual([stem(path)]);
     }
     for (const [path, { spec }] of Object.entries(specs)) if (spec) expect(spec.operator.name, path).toBe(stem(path));
   });

@@ -5,7 +5,12 @@ import type { Pixels } from '../src/faces/preprocessing.ts';
 import { Philox } from '../src/graph/philox.ts';
 import { FaceNetGPU } from '../src/node.ts';
 
-const net = await FaceNetGPU.create({ model: { network: 'nn4.small2', seed: 3, variant: { width: 0.25 } }, backend: 'wasm', threads: 1, relaxed: false });
+const net = await FaceNetGPU.create({
+  model: { network: 'nn4.small2', seed: 3, variant: { width: 0.25 } },
+  backend: 'wasm',
+  threads: 1,
+  relaxed: false,
+});
 afterAll(() => net.dispose());
 
 /** A picture of `person`: a texture of its own and some noise. */
@@ -15,13 +20,24 @@ function picture(person: number, shot: number): Pixels {
   const noise = new Philox(9, 1000 + person * 100 + shot);
   const data = Uint8Array.from({ length: 96 * 96 * 3 }, (_, i) => {
     const [x, y] = [Math.floor(i / 3) % 96, Math.floor(i / 3 / 96)];
-    return Math.max(0, Math.min(255, Math.round((texture[(Math.floor(y / 12) * 8 + Math.floor(x / 12)) * 3 + (i % 3)] as number) + 6 * (noise.uniform() - 0.5))));
+    return Math.max(
+      0,
+      Math.min(
+        255,
+        Math.round(
+          (texture[(Math.floor(y / 12) * 8 + Math.floor(x / 12)) * 3 + (i % 3)] as number) +
+            6 * (noise.uniform() - 0.5),
+        ),
+      ),
+    );
   });
   return { data, width: 96, height: 96 };
 }
 
 const people = [0, 1, 2, 3];
-const pairs = people.flatMap((a) => people.flatMap((b) => [0, 1, 2].map((shot) => ({ a: picture(a, shot), b: picture(b, shot + 3), same: a === b }))));
+const pairs = people.flatMap((a) =>
+  people.flatMap((b) => [0, 1, 2].map((shot) => ({ a: picture(a, shot), b: picture(b, shot + 3), same: a === b }))),
+);
 
 test('an uncalibrated model says so; calibrate() makes it decide', async () => {
   await expect(net.verify(picture(0, 0), picture(0, 1))).rejects.toMatchObject({ code: 'not-calibrated' });
@@ -33,7 +49,8 @@ test('an uncalibrated model says so; calibrate() makes it decide', async () => {
 
 test('identify finds the person, and nobody for a stranger', async () => {
   const gallery = await net.gallery();
-  for (const person of people) await gallery.enroll(`person ${person}`, await net.embed([picture(person, 0), picture(person, 1)]));
+  for (const person of people)
+    await gallery.enroll(`person ${person}`, await net.embed([picture(person, 0), picture(person, 1)]));
   expect(gallery.people).toBe(4);
   const known = await net.identify(picture(2, 9), gallery, { far: 0.02, limit: 2 });
   expect(known.label).toBe('person 2');

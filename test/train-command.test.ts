@@ -8,8 +8,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { deflateSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { crc32 } from '../src/io/crc32.ts';
 import { readCheckpoint, writeCheckpoint } from '../src/io/checkpoint.ts';
+import { crc32 } from '../src/io/crc32.ts';
 import { readModelFile } from '../src/io/model-file.ts';
 import { bundleSource } from './bundle.mjs';
 import { tinyPeople } from './training-net.ts';
@@ -34,7 +34,12 @@ function png({ data, width, height }: { data: Uint8Array; width: number; height:
   header.set([8, 2, 0, 0, 0], 8);
   const rows = Buffer.alloc(height * (3 * width + 1));
   for (let y = 0; y < height; y++) rows.set(data.subarray(y * width * 3, (y + 1) * width * 3), y * (3 * width + 1) + 1);
-  return Buffer.concat([Buffer.from([137, 80, 78, 71, 13, 10, 26, 10]), chunk('IHDR', header), chunk('IDAT', deflateSync(rows)), chunk('IEND', new Uint8Array())]);
+  return Buffer.concat([
+    Buffer.from([137, 80, 78, 71, 13, 10, 26, 10]),
+    chunk('IHDR', header),
+    chunk('IDAT', deflateSync(rows)),
+    chunk('IEND', new Uint8Array()),
+  ]);
 }
 
 beforeAll(async () => {
@@ -52,45 +57,86 @@ afterAll(() => {
   rmSync(program, { force: true });
 });
 
-const tiny = '--network nn4.small2 --width 0.1 --size 64 --no-lrn --dimensions 8 --people 3 --per-person 3 --seed 5'.split(' ');
+const tiny =
+  '--network nn4.small2 --width 0.1 --size 64 --no-lrn --dimensions 8 --people 3 --per-person 3 --seed 5'.split(' ');
 
-interface Ended { code: number | null; out: string; err: string }
+interface Ended {
+  code: number | null;
+  out: string;
+  err: string;
+}
 
 /** Runs the command; `interruptAt` sends SIGINT when standard output first contains this text. */
 function facenet(args: readonly string[], interruptAt?: string): Promise<Ended> {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, [program, '--backend', 'wasm', '--threads', '1', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, [program, '--backend', 'wasm', '--threads', '1', ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     let [out, err, sent] = ['', '', false];
     child.stdout.on('data', (part) => {
       out += part;
       if (interruptAt !== undefined && !sent && out.includes(interruptAt)) sent = child.kill('SIGINT');
     });
-    child.stderr.on('data', (part) => { err += part; });
+    child.stderr.on('data', (part) => {
+      err += part;
+    });
     child.on('close', (code) => resolve({ code, out, err }));
   });
 }
 
 const weights = (path: string) => {
   const { tensors, metadata } = readCheckpoint(new Uint8Array(readFileSync(path)), path);
-  return { step: metadata.get('step'), tensors: [...tensors].map(([name, { data }]) => [name, Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString('base64')]) };
+  return {
+    step: metadata.get('step'),
+    tensors: [...tensors].map(([name, { data }]) => [
+      name,
+      Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString('base64'),
+    ]),
+  };
 };
 
 describe('facenet train', () => {
   const at = (name: string) => join(folder, name);
 
   test('writes a model with its card, a checkpoint and a report', { timeout: 180_000 }, async () => {
-    const files = ['--checkpoint', at('a.ckpt'), '--every', '2', '--out', at('a.safetensors'), '--half', '--report', at('a.html'), '--licence', 'made by a test'];
+    const files = [
+      '--checkpoint',
+      at('a.ckpt'),
+      '--every',
+      '2',
+      '--out',
+      at('a.safetensors'),
+      '--half',
+      '--report',
+      at('a.html'),
+      '--licence',
+      'made by a test',
+    ];
     const { code, out, err } = await facenet(['--json', 'train', people, ...tiny, '--steps', '4', ...files]);
     expect(code, err).toBe(0);
     const answer = JSON.parse(out) as Record<string, unknown>;
-    expect(answer).toMatchObject({ schema: 'facenet/train@1', network: 'nn4.small2', steps: 4, out: at('a.safetensors'), last: { step: 4 } });
+    expect(answer).toMatchObject({
+      schema: 'facenet/train@1',
+      network: 'nn4.small2',
+      steps: 4,
+      out: at('a.safetensors'),
+      last: { step: 4 },
+    });
     expect(err).toContain('step 4/4');
     const { metadata, tensors } = readModelFile(new Uint8Array(readFileSync(at('a.safetensors'))));
-    expect(metadata).toMatchObject({ network: 'nn4.small2', dimensions: 8, input: { width: 64, height: 64 }, licence: 'made by a test', trainedOn: '16 pictures of 4 people in people', operatingPoints: [] });
+    expect(metadata).toMatchObject({
+      network: 'nn4.small2',
+      dimensions: 8,
+      input: { width: 64, height: 64 },
+      licence: 'made by a test',
+      trainedOn: '16 pictures of 4 people in people',
+      operatingPoints: [],
+    });
     expect(metadata.source).toContain('4 steps, seed 5');
     expect([...tensors.values()].some(({ dtype }) => dtype === 'F16')).toBe(true);
     const page = readFileSync(at('a.html'), 'utf8');
-    for (const title of ['loss', 'share of selected triplets', 'mean squared distance', 'gradient norm']) expect(page).toContain(`<h2>${title}`);
+    for (const title of ['loss', 'share of selected triplets', 'mean squared distance', 'gradient norm'])
+      expect(page).toContain(`<h2>${title}`);
     expect(page.match(/<polyline/g)).toHaveLength(6);
     expect(page).not.toMatch(/NaN|https?:|<script/);
     expect(readdirSync(folder).filter((name) => name.endsWith('.partial'))).toEqual([]);
@@ -99,7 +145,9 @@ describe('facenet train', () => {
     expect(info.code, info.err).toBe(0);
   });
 
-  test('interrupted, it keeps the last whole step and ends with 130; resumed, it has the bits of the undisturbed run', { timeout: 180_000 }, async () => {
+  test('interrupted, it keeps the last whole step and ends with 130; resumed, it has the bits of the undisturbed run', {
+    timeout: 180_000,
+  }, async () => {
     const run = ['--jsonl', 'train', people, ...tiny, '--steps', '12'];
     const broken = await facenet([...run, '--checkpoint', at('b.ckpt'), '--every', '1000'], '"step":2,');
     expect(broken.code, broken.err).toBe(130);
@@ -115,16 +163,52 @@ describe('facenet train', () => {
   });
 
   describe('refuses without writing', () => {
-    const nothing = (name: string) => ['--out', at(`${name}.safetensors`), '--checkpoint', at(`${name}.ckpt`), '--report', at(`${name}.html`), '--steps', '3'];
-    const unwritten = (name: string) => expect(readdirSync(folder).filter((file) => file.startsWith(`${name}.`))).toEqual([]);
+    const nothing = (name: string) => [
+      '--out',
+      at(`${name}.safetensors`),
+      '--checkpoint',
+      at(`${name}.ckpt`),
+      '--report',
+      at(`${name}.html`),
+      '--steps',
+      '3',
+    ];
+    const unwritten = (name: string) =>
+      expect(readdirSync(folder).filter((file) => file.startsWith(`${name}.`))).toEqual([]);
 
     test.each([
-      ['an empty folder', 3, 'one folder a person', () => { mkdirSync(at('none')); return [at('none')]; }],
-      ['one person', 3, 'got 1 such people', () => { mkdirSync(at('one/x'), { recursive: true }); for (const name of ['1', '2', '3']) writeFileSync(at(`one/x/${name}.png`), png({ data: new Uint8Array(24 * 24 * 3), width: 24, height: 24 })); return [at('one')]; }],
+      [
+        'an empty folder',
+        3,
+        'one folder a person',
+        () => {
+          mkdirSync(at('none'));
+          return [at('none')];
+        },
+      ],
+      [
+        'one person',
+        3,
+        'got 1 such people',
+        () => {
+          mkdirSync(at('one/x'), { recursive: true });
+          for (const name of ['1', '2', '3'])
+            writeFileSync(at(`one/x/${name}.png`), png({ data: new Uint8Array(24 * 24 * 3), width: 24, height: 24 }));
+          return [at('one')];
+        },
+      ],
       ['a folder that is not there', 3, 'ENOENT', () => [at('nowhere')]],
       ['no place to write to', 3, '--out', () => [people, '--out', at('nowhere/x.safetensors')]],
       ['fewer people than asked', 3, '40 x 3', () => [people, '--people', '40']],
-      ['a resume file that is none', 4, 'broken.ckpt', () => { writeFileSync(at('broken.ckpt'), 'x'); return [people, '--resume', at('broken.ckpt')]; }],
+      [
+        'a resume file that is none',
+        4,
+        'broken.ckpt',
+        () => {
+          writeFileSync(at('broken.ckpt'), 'x');
+          return [people, '--resume', at('broken.ckpt')];
+        },
+      ],
     ] as const)('%s', { timeout: 60_000 }, async (title, code, part, prepare) => {
       const name = `refused ${title}`;
       const ended = await facenet(['train', ...nothing(name), ...tiny, ...prepare()]);
@@ -137,7 +221,8 @@ describe('facenet train', () => {
       const half = at('half');
       for (const person of ['a', 'b', 'c']) {
         mkdirSync(join(half, person), { recursive: true });
-        for (const name of ['1.png', '2.png', '3.png']) writeFileSync(join(half, person, name), readFileSync(join(people, 'person 0', '0.png')));
+        for (const name of ['1.png', '2.png', '3.png'])
+          writeFileSync(join(half, person, name), readFileSync(join(people, 'person 0', '0.png')));
       }
       writeFileSync(join(half, 'b', '2.png'), readFileSync(join(people, 'person 0', '0.png')).subarray(0, 200));
       const ended = await facenet(['train', half, ...nothing('middle'), ...tiny]);
@@ -150,8 +235,22 @@ describe('facenet train', () => {
       const made = await facenet(['train', people, ...tiny, '--steps', '2', '--checkpoint', at('d.ckpt')]);
       expect(made.code, made.err).toBe(0);
       const state = readCheckpoint(new Uint8Array(readFileSync(at('d.ckpt'))));
-      writeFileSync(at('newer.ckpt'), writeCheckpoint({ tensors: state.tensors, metadata: new Map([...state.metadata].filter(([key]) => key !== 'format').map(([key, value]) => [key, key === 'version' ? '2' : value])) }));
-      for (const [args, part] of [[['--resume', at('d.ckpt'), '--network', 'nn4.small1'], 'network must be'], [['--resume', at('d.ckpt'), '--seed', '6'], 'seed must be'], [['--resume', at('newer.ckpt')], 'version']] as const) {
+      writeFileSync(
+        at('newer.ckpt'),
+        writeCheckpoint({
+          tensors: state.tensors,
+          metadata: new Map(
+            [...state.metadata]
+              .filter(([key]) => key !== 'format')
+              .map(([key, value]) => [key, key === 'version' ? '2' : value]),
+          ),
+        }),
+      );
+      for (const [args, part] of [
+        [['--resume', at('d.ckpt'), '--network', 'nn4.small1'], 'network must be'],
+        [['--resume', at('d.ckpt'), '--seed', '6'], 'seed must be'],
+        [['--resume', at('newer.ckpt')], 'version'],
+      ] as const) {
         const ended = await facenet(['train', people, ...tiny, ...nothing('resume'), '--steps', '2', ...args]);
         expect(ended.code, ended.err).toBe(4);
         expect(ended.err).toContain(part);

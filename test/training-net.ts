@@ -28,13 +28,27 @@ export const tinyNet: Network = defineNetwork({
     y = convUnit(y, 'conv2', 12, { kernel: 3, padding: 1 }, style);
     y = maxPool(y, { size: 3, stride: 2, padding: 1 });
     y = convUnit(y, 'conv3', 24, { kernel: 3, padding: 1 }, style);
-    return linear(globalAveragePool(y), x.graph.parameter('embedding/weight', [24, options.dimensions ?? 16]), { bias: x.graph.parameter('embedding/bias', [options.dimensions ?? 16]) });
+    return linear(globalAveragePool(y), x.graph.parameter('embedding/weight', [24, options.dimensions ?? 16]), {
+      bias: x.graph.parameter('embedding/bias', [options.dimensions ?? 16]),
+    });
   },
 });
 
 export const tinyPreprocessing: Preprocessing = {
-  width: SIDE, height: SIDE, colour: 'rgb', scale: [1 / 64, 1 / 64, 1 / 64], shift: [-2, -2, -2],
-  template: { name: 'test', width: SIDE, height: SIDE, points: [[7, 8], [16, 8]] },
+  width: SIDE,
+  height: SIDE,
+  colour: 'rgb',
+  scale: [1 / 64, 1 / 64, 1 / 64],
+  shift: [-2, -2, -2],
+  template: {
+    name: 'test',
+    width: SIDE,
+    height: SIDE,
+    points: [
+      [7, 8],
+      [16, 8],
+    ],
+  },
 };
 
 /** A fresh model on a backend, with seeded weights. */

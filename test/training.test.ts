@@ -10,18 +10,34 @@ import { backends, title, wasmBackend } from './backends.ts';
 import { tinyModel, tinyPeople } from './training-net.ts';
 
 const opened = await backends();
-afterAll(async () => { for (const backend of opened) await backend.dispose(); });
+afterAll(async () => {
+  for (const backend of opened) await backend.dispose();
+});
 
-const options: TrainOptions = { steps: 50, people: 6, perPerson: 3, extraNegatives: 2, optimizer: 'adagrad', learningRate: 0.05, seed: 11 };
+const options: TrainOptions = {
+  steps: 50,
+  people: 6,
+  perPerson: 3,
+  extraNegatives: 2,
+  optimizer: 'adagrad',
+  learningRate: 0.05,
+  seed: 11,
+};
 const data = tinyPeople(10, 5);
 
 function digest({ tensors }: TrainingState): string {
   const hash = createHash('sha256');
-  for (const [name, { data: values }] of [...tensors].sort(([a], [b]) => (a < b ? -1 : 1))) hash.update(name).update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+  for (const [name, { data: values }] of [...tensors].sort(([a], [b]) => (a < b ? -1 : 1)))
+    hash.update(name).update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
   return hash.digest('hex');
 }
 
-async function train(backend: Backend, over: Partial<TrainOptions> = {}, until = Number.POSITIVE_INFINITY, from?: TrainingState): Promise<{ state: TrainingState; steps: TrainStep[]; stopped?: string }> {
+async function train(
+  backend: Backend,
+  over: Partial<TrainOptions> = {},
+  until = Number.POSITIVE_INFINITY,
+  from?: TrainingState,
+): Promise<{ state: TrainingState; steps: TrainStep[]; stopped?: string }> {
   const model = tinyModel(backend);
   const trainer = new Trainer(model, data, { ...options, ...over });
   if (from) trainer.restore(from);
@@ -53,7 +69,8 @@ for (const backend of opened) {
       const second = await train(backend);
       expect(digest(second.state)).toBe(digest(first.state));
       expect(first.stopped).toBe('done');
-      const mean = (steps: TrainStep[], pick: (step: TrainStep) => number) => steps.reduce((sum, step) => sum + pick(step), 0) / steps.length;
+      const mean = (steps: TrainStep[], pick: (step: TrainStep) => number) =>
+        steps.reduce((sum, step) => sum + pick(step), 0) / steps.length;
       const apart = (steps: TrainStep[]) => mean(steps, (step) => step.meanNegative - step.meanPositive);
       expect(apart(first.steps.slice(-10))).toBeGreaterThan(apart(first.steps.slice(0, 5)));
       const after = backend.counters();
@@ -69,14 +86,28 @@ for (const backend of opened) {
     });
 
     test('every loss, optimiser and miner takes steps with finite numbers', async () => {
-      const teacher = { data: Float32Array.from({ length: data.labels.length * 16 }, (_, i) => (i % 16 === (data.labels[Math.floor(i / 16)] as number) ? 1 : 0)), dimensions: 16 };
+      const teacher = {
+        data: Float32Array.from({ length: data.labels.length * 16 }, (_, i) =>
+          i % 16 === (data.labels[Math.floor(i / 16)] as number) ? 1 : 0,
+        ),
+        dimensions: 16,
+      };
       for (const phase of [
-        { loss: 'cosine-margin', optimizer: 'adam' }, { loss: 'softmax', optimizer: 'sgd', learningRate: 0.01 }, { loss: 'distill', optimizer: 'adam', weightDecay: 0.01 },
-        { loss: 'soft-margin', miner: 'batch-hard' }, { miner: 'batch-all' }, { miner: 'random-violator' }, { miner: 'semi-hard-or-easiest', clipNorm: 0.5 },
+        { loss: 'cosine-margin', optimizer: 'adam' },
+        { loss: 'softmax', optimizer: 'sgd', learningRate: 0.01 },
+        { loss: 'distill', optimizer: 'adam', weightDecay: 0.01 },
+        { loss: 'soft-margin', miner: 'batch-hard' },
+        { miner: 'batch-all' },
+        { miner: 'random-violator' },
+        { miner: 'semi-hard-or-easiest', clipNorm: 0.5 },
         { loss: { distill: 3, 'cosine-margin': 1 }, optimizer: 'adam' },
       ] as const) {
         const { steps } = await train(backend, { ...phase, steps: 3, teacher, sampler: 'people', ema: 0.9 });
-        for (const step of steps) expect([step.loss, step.gradientNorm].every((value) => Number.isFinite(value) && value > 0), `${JSON.stringify(phase)} ${JSON.stringify(step)}`).toBe(true);
+        for (const step of steps)
+          expect(
+            [step.loss, step.gradientNorm].every((value) => Number.isFinite(value) && value > 0),
+            `${JSON.stringify(phase)} ${JSON.stringify(step)}`,
+          ).toBe(true);
       }
     });
 
@@ -84,7 +115,12 @@ for (const backend of opened) {
       const { steps } = await train(backend, {
         phases: [
           { steps: 3, loss: 'cosine-margin', sampler: 'shuffled', people: 5, perPerson: 4, optimizer: 'adam' },
-          { steps: 4, people: 5, perPerson: 3, curriculum: [{ miner: 'random', until: { step: 2 } }, { miner: 'semi-hard' }] },
+          {
+            steps: 4,
+            people: 5,
+            perPerson: 3,
+            curriculum: [{ miner: 'random', until: { step: 2 } }, { miner: 'semi-hard' }],
+          },
         ],
       });
       expect(steps.map((step) => step.phase)).toEqual([0, 0, 0, 1, 1, 1, 1]);
@@ -132,7 +168,9 @@ describe('what training refuses', () => {
   });
 
   test('a single person', () => {
-    expect((refused({ people: 1, perPerson: 3, extraNegatives: 0 }, tinyPeople(1, 5)) as FaceNetError).message).toContain('two people');
+    expect(
+      (refused({ people: 1, perPerson: 3, extraNegatives: 0 }, tinyPeople(1, 5)) as FaceNetError).message,
+    ).toContain('two people');
   });
 
   test('a checkpoint of other options, and of a newer version', async () => {

@@ -2,8 +2,8 @@
 // on: lavapipe swiftshader
 // Kernels that take four channels at a time give the bits of the plain ones, forward and backward, dense and in channel ranges.
 import { afterAll, describe, expect, test } from 'vitest';
-import { Graph, type Value } from '../src/graph/graph.ts';
 import { gradients } from '../src/graph/gradients.ts';
+import { Graph, type Value } from '../src/graph/graph.ts';
 import { type Shape, size } from '../src/graph/shape.ts';
 import { add } from '../src/ops/add.ts';
 import { concat } from '../src/ops/concat.ts';
@@ -56,7 +56,10 @@ function inRanges(build: (x: Value) => Value) {
 
 describe.skipIf(!backend)('kernels of four channels', () => {
   for (const [name, build] of Object.entries(operators)) {
-    for (const [where, wrap] of [['dense', (f: (x: Value) => Value) => f], ['in channel ranges', inRanges]] as const) {
+    for (const [where, wrap] of [
+      ['dense', (f: (x: Value) => Value) => f],
+      ['in channel ranges', inRanges],
+    ] as const) {
       for (const channels of [4, 12, 64]) {
         test(`${name} of ${channels} channels, ${where}`, async () => {
           const shape: Shape = [2, 5, 7, channels];
@@ -76,8 +79,15 @@ describe.skipIf(!backend)('kernels of four channels', () => {
             const kernels = plan.steps.filter(({ operator }) => operator === name).map(({ kernel }) => kernel);
             const entries = name === 'add' ? ['forward'] : ['forward', 'inputGradient'];
             expect(new Set(kernels)).toEqual(new Set(entries.map((entry) => (on === backend ? `${entry}4` : entry))));
-            expect(plan.steps.filter(({ operator, kernel }) => kernel === 'forward' && (operator === 'concat' || operator === 'slice'))).toEqual([]);
-            const result = await plan.run({ x: data, dy: Float32Array.from({ length: size(y.shape) }, uniform(channels + 1)) });
+            expect(
+              plan.steps.filter(
+                ({ operator, kernel }) => kernel === 'forward' && (operator === 'concat' || operator === 'slice'),
+              ),
+            ).toEqual([]);
+            const result = await plan.run({
+              x: data,
+              dy: Float32Array.from({ length: size(y.shape) }, uniform(channels + 1)),
+            });
             bits.push([result.y, result.dx].map((floats) => new Uint32Array(floats?.buffer as ArrayBuffer)));
             plan.dispose();
             store.dispose();

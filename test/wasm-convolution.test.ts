@@ -2,13 +2,13 @@
 // threads nor on a picture's place in its batch.
 import { createHash } from 'node:crypto';
 import { afterAll, describe, expect, test } from 'vitest';
-import type { WasmBackend } from '../src/backends/wasm/wasm-backend.ts';
 import { gradients } from '../src/graph/gradients.ts';
 import { Graph } from '../src/graph/graph.ts';
 import { BATCH, size } from '../src/graph/shape.ts';
 import { add } from '../src/ops/add.ts';
 import { conv2d } from '../src/ops/conv2d.ts';
 import { Plan } from '../src/plan/plan.ts';
+import type { Backend } from '../src/plan/runner.ts';
 import { Store } from '../src/plan/store.ts';
 import { wasmBackend } from './backends.ts';
 import { uniform, worstError } from './numeric.ts';
@@ -160,7 +160,26 @@ const batch = 5;
 const threadCounts = [1, 2, 3, 8];
 const outputNames = ['y', 'dx', 'dweight', 'dbias'];
 
-async function made(backend: WasmBackend, layer: Layer) {
+/** The backend without its tables: every entry runs the plain kernel that has its name. */
+function plainKernels(backend: Backend): Backend {
+  return {
+    name: backend.name,
+    description: backend.description,
+    families: { find: () => undefined },
+    zeroBlock: backend.zeroBlock,
+    maxBufferBytes: backend.maxBufferBytes,
+    allocate: (bytes, label) => backend.allocate(bytes, label),
+    free: (buffer) => backend.free(buffer),
+    write: (buffer, byteOffset, data) => backend.write(buffer, byteOffset, data),
+    prepare: (steps) => backend.prepare(steps),
+    run: (programs, reads) => backend.run(programs, reads),
+    profile: (program, steps) => backend.profile(program, steps),
+    counters: () => backend.counters(),
+    dispose: () => backend.dispose(),
+  };
+}
+
+async function made(backend: Backend, layer: Layer) {
   const { map, kernel, channels, outChannels, stride = 1, padding = 0, residual } = layer;
   const graph = new Graph();
   const x = graph.input('x', [BATCH, ...map, channels]);
@@ -214,6 +233,7 @@ for (const relaxed of [false, true]) {
     for (const layer of layers) {
       test(layer.why, async () => {
         const hashes = new Map<string, Set<string>>(outputNames.map((name) => [name, new Set()]));
+        const plainHashes = new Map<string, Set<string>>(outputNames.map((name) => [name, new Set()]));
         for (const backend of opened) {
           const { plan, store, inputs, shapes, shape, options, kernels } = await made(backend, layer);
           try {
@@ -222,6 +242,17 @@ for (const relaxed of [false, true]) {
             plan.poison();
             const actual = await plan.run(inputs);
             for (const name of outputNames) hashes.get(name)!.add(sha(actual[name]!));
+
+            const plain = await made(plainKernels(backend), layer);
+            expect(plain.kernels).toEqual(
+              expect.arrayContaining(['forward', 'inputGradient', 'weightGradient', 'biasGradient']),
+            );
+            plain.plan.poison();
+            const simple = await plain.plan.run(inputs);
+            plain.plan.dispose();
+            plain.store.dispose();
+            for (const name of outputNames) plainHashes.get(name)!.add(sha(simple[name]!));
+            if (layer.forward === 'direct') expect(sha(simple.y!), 'packed and plain kernel').toBe(sha(actual.y!));
 
             if (backend === opened[0]) {
               const exact = Object.fromEntries(
@@ -237,13 +268,14 @@ for (const relaxed of [false, true]) {
               };
               for (const name of outputNames) {
                 const magnitude = spec.magnitude!(name, given, dy!, shapes, options);
+                const bound = spec.bound(name, shapes, options, shape);
                 // Transforms with six points enlarge rounding errors to about four times a plain sum's, which itself stays far below
                 // the bound: twice the bound.
                 const family = name === 'y' ? layer.forward : name === 'dx' ? layer.backward : 'direct';
-                const bound = spec.bound(name, shapes, options, shape) * (/f4|5x5/.test(family) ? 2 : 1);
-                expect(worstError(actual[name]!, expected[name]!, magnitude), `error of ${name}`).toBeLessThanOrEqual(
-                  bound,
-                );
+                const error = worstError(actual[name]!, expected[name]!, magnitude);
+                expect(error, `error of ${name}`).toBeLessThanOrEqual(bound * (/f4|5x5/.test(family) ? 2 : 1));
+                const simpleError = worstError(simple[name]!, expected[name]!, magnitude);
+                expect(simpleError, `error of ${name}, plain kernel`).toBeLessThanOrEqual(bound);
               }
             }
 
@@ -271,7 +303,8 @@ for (const relaxed of [false, true]) {
             store.dispose();
           }
         }
-        for (const [name, set] of hashes) expect(set.size, `${name} on ${threadCounts.join(', ')} threads`).toBe(1);
+        for (const [name, set] of [...hashes, ...plainHashes])
+          expect(set.size, `${name} on ${threadCounts.join(', ')} threads`).toBe(1);
       });
     }
   });

@@ -2,12 +2,12 @@
 // area: training
 // on: none
 import { afterAll, describe, expect, test } from 'vitest';
+import { Philox } from '../src/graph/philox.ts';
 import { defineNetwork, type Network } from '../src/networks/network.ts';
 import { add } from '../src/ops/add.ts';
 import { globalAveragePool } from '../src/ops/globalAveragePool.ts';
 import { linear } from '../src/ops/linear.ts';
 import { relu } from '../src/ops/relu.ts';
-import { Philox } from '../src/graph/philox.ts';
 import { Store } from '../src/plan/store.ts';
 import { Trainer, type TrainingModel, type TrainOptions, type TrainStep } from '../src/train/trainer.ts';
 import { COLLAPSED_DISTANCE, Watchdog } from '../src/train/watchdog.ts';
@@ -19,7 +19,10 @@ afterAll(() => backend.dispose());
 const people = tinyPeople(8, 4);
 const options: TrainOptions = { steps: 40, people: 5, perPerson: 3, learningRate: 0.01, seed: 3, augment: false };
 
-async function watched(over: Partial<TrainOptions>, { model = tinyModel(backend), data = people, prepare = (_: TrainingModel) => {} } = {}) {
+async function watched(
+  over: Partial<TrainOptions>,
+  { model = tinyModel(backend), data = people, prepare = (_: TrainingModel) => {} } = {},
+) {
   prepare(model);
   const trainer = new Trainer(model, data, { ...options, ...over });
   const steps: TrainStep[] = [];
@@ -40,7 +43,10 @@ async function watched(over: Partial<TrainOptions>, { model = tinyModel(backend)
 
 /** Every picture to nearly one point: tiny weights, a large bias. */
 function constant({ store }: TrainingModel): void {
-  store.set('embedding/weight', Float32Array.from({ length: 24 * 16 }, (_, i) => 1e-3 * ((i % 7) - 3)));
+  store.set(
+    'embedding/weight',
+    Float32Array.from({ length: 24 * 16 }, (_, i) => 1e-3 * ((i % 7) - 3)),
+  );
   store.set('embedding/bias', new Float32Array(16).fill(1));
 }
 
@@ -50,7 +56,10 @@ const deadNet: Network = defineNetwork({
   features(x) {
     const pooled = globalAveragePool(x);
     const random = new Philox(1, 2);
-    const mixing = x.graph.constant(Float32Array.from({ length: 48 }, () => random.uniform() - 0.5), [3, 16]);
+    const mixing = x.graph.constant(
+      Float32Array.from({ length: 48 }, () => random.uniform() - 0.5),
+      [3, 16],
+    );
     const bias = x.graph.constant(new Float32Array(16).fill(-1e4), [16]);
     return add(linear(pooled, mixing), relu(linear(pooled, x.graph.parameter('dead/weight', [3, 16]), { bias })));
   },
@@ -69,7 +78,10 @@ describe('a run is named', () => {
   });
 
   test('collapsed but told to go on: a warning, once', async () => {
-    const { steps, stopped } = await watched({ steps: 25, learningRate: 1e-6, onCollapse: 'warn' }, { prepare: constant });
+    const { steps, stopped } = await watched(
+      { steps: 25, learningRate: 1e-6, onCollapse: 'warn' },
+      { prepare: constant },
+    );
     expect(stopped).toBe('done');
     expect(steps.filter(({ warning }) => warning?.includes('collapsed'))).toHaveLength(1);
   });
@@ -82,7 +94,10 @@ describe('a run is named', () => {
 
   test('without a positive pair', async () => {
     const labels = Int32Array.from(people.labels, (_, i) => Math.max(0, i - 1));
-    const { first, stopped } = await watched({ sampler: 'shuffled', people: 4, perPerson: 1 }, { data: { ...people, labels } });
+    const { first, stopped } = await watched(
+      { sampler: 'shuffled', people: 4, perPerson: 1 },
+      { data: { ...people, labels } },
+    );
     expect(first?.step).toBeLessThanOrEqual(20);
     expect(first).toMatchObject({ pairs: 0, triplets: 0, loss: 0, gradientNorm: 0 });
     expect(first?.warning).toContain('no positive pair');
@@ -98,7 +113,13 @@ describe('a run is named', () => {
   test('with a dead gradient', async () => {
     const store = new Store(backend);
     store.set('dead/weight', new Float32Array(48).fill(0.1), [3, 16]);
-    const model: TrainingModel = { network: deadNet, variant: {}, preprocessing: { ...tinyPreprocessing, scale: [0.05, 0.05, 0.05], shift: [-6, -6, -6] }, backend, store };
+    const model: TrainingModel = {
+      network: deadNet,
+      variant: {},
+      preprocessing: { ...tinyPreprocessing, scale: [0.05, 0.05, 0.05], shift: [-6, -6, -6] },
+      backend,
+      store,
+    };
     const { first, stopped, steps } = await watched({ miner: 'batch-hard', margin: 1 }, { model });
     expect(steps[0]).toMatchObject({ gradientNorm: 0 });
     expect(steps[0]?.loss).toBeGreaterThan(0);
@@ -124,7 +145,10 @@ test('the state of before a collapse goes on as if nothing had happened', async 
   const model = tinyModel(backend);
   constant(model);
   const trainer = new Trainer(model, people, { ...options, steps: 8 });
-  const state = { ...good.state, metadata: new Map(good.state.metadata).set('phases', whole.state.metadata.get('phases') as string) };
+  const state = {
+    ...good.state,
+    metadata: new Map(good.state.metadata).set('phases', whole.state.metadata.get('phases') as string),
+  };
   trainer.restore(state);
   const losses: number[] = [];
   for await (const step of trainer.run()) losses.push(step.loss);
@@ -135,7 +159,19 @@ test('the state of before a collapse goes on as if nothing had happened', async 
 
 describe('a sign is believed', () => {
   const healthy: TrainStep = {
-    step: 1, phase: 0, loss: 0.2, triplets: 9, activeTriplets: 9, activeFraction: 1, pairs: 9, strangers: 9, meanPositive: 0.3, meanNegative: 0.5, gradientNorm: 1, learningRate: 0.1, milliseconds: 1,
+    step: 1,
+    phase: 0,
+    loss: 0.2,
+    triplets: 9,
+    activeTriplets: 9,
+    activeFraction: 1,
+    pairs: 9,
+    strangers: 9,
+    meanPositive: 0.3,
+    meanNegative: 0.5,
+    gradientNorm: 1,
+    learningRate: 0.1,
+    milliseconds: 1,
   };
 
   test('only after ten steps in a row', () => {
@@ -151,12 +187,21 @@ describe('a sign is believed', () => {
 
   test('not for a loss at the margin and every triplet active', () => {
     const watchdog = new Watchdog();
-    for (let i = 0; i < 30; i++) expect(watchdog.check({ ...healthy, loss: 0.2001, activeFraction: 1 }, true)).toBeUndefined();
+    for (let i = 0; i < 30; i++)
+      expect(watchdog.check({ ...healthy, loss: 0.2001, activeFraction: 1 }, true)).toBeUndefined();
   });
 
   test('of a dead gradient in phases without triplets as well', () => {
     const watchdog = new Watchdog();
-    const dead = { ...healthy, triplets: 0, activeTriplets: 0, pairs: 0, strangers: 0, meanNegative: 0, gradientNorm: 0 };
+    const dead = {
+      ...healthy,
+      triplets: 0,
+      activeTriplets: 0,
+      pairs: 0,
+      strangers: 0,
+      meanNegative: 0,
+      gradientNorm: 0,
+    };
     for (let i = 0; i < 9; i++) watchdog.check(dead, false);
     expect(watchdog.check(dead, false)?.kind).toBe('dead-gradient');
   });

@@ -28,14 +28,19 @@ describe('eigenvalues of a symmetric matrix', () => {
     const dot = (x: Float64Array, y: Float64Array) => x.reduce((sum, value, i) => sum + value * y[i]!, 0);
     const vector = (i: number) => vectors.subarray(i * n, (i + 1) * n);
     for (let i = 0; i < n; i++) {
-      for (let k = 0; k < n; k++) expect(dot(a.subarray(k * n, (k + 1) * n), vector(i))).toBeCloseTo(values[i]! * vector(i)[k]!, 12);
+      for (let k = 0; k < n; k++)
+        expect(dot(a.subarray(k * n, (k + 1) * n), vector(i))).toBeCloseTo(values[i]! * vector(i)[k]!, 12);
       for (let j = 0; j <= i; j++) expect(dot(vector(i), vector(j))).toBeCloseTo(i === j ? 1 : 0, 12);
       if (i > 0) expect(values[i]!).toBeLessThanOrEqual(values[i - 1]!);
     }
-    expect(values.reduce((sum, value) => sum + value, 0)).toBeCloseTo(a.reduce((sum, value, at) => sum + (at % (n + 1) === 0 ? value : 0), 0), 12);
+    expect(values.reduce((sum, value) => sum + value, 0)).toBeCloseTo(
+      a.reduce((sum, value, at) => sum + (at % (n + 1) === 0 ? value : 0), 0),
+      12,
+    );
   });
 
-  test('refuses what is not symmetric', () => expect(() => symmetricEigen(Float64Array.of(1, 2, 3, 4), 2)).toThrow('symmetric'));
+  test('refuses what is not symmetric', () =>
+    expect(() => symmetricEigen(Float64Array.of(1, 2, 3, 4), 2)).toThrow('symmetric'));
 });
 
 describe('whitened targets', () => {
@@ -45,7 +50,9 @@ describe('whitened targets', () => {
   const embeddings = Float32Array.from({ length: rows * 8 }, (_, i) => 3 + 2 ** -(i % 8) * next());
   const spectrum = (data: ArrayLike<number>) => {
     const c = new Float64Array(64);
-    for (let row = 0; row < rows; row++) for (let i = 0; i < 8; i++) for (let j = 0; j < 8; j++) c[i * 8 + j]! += (data[row * 8 + i]! * data[row * 8 + j]!) / rows;
+    for (let row = 0; row < rows; row++)
+      for (let i = 0; i < 8; i++)
+        for (let j = 0; j < 8; j++) c[i * 8 + j]! += (data[row * 8 + i]! * data[row * 8 + j]!) / rows;
     return { c, values: symmetricEigen(c, 8).values };
   };
 
@@ -65,7 +72,8 @@ describe('whitened targets', () => {
   test('few rows leave the empty axes at 0', () => {
     const { data } = whitenedTargets(embeddings.subarray(0, 24), 8);
     expect(data.every(Number.isFinite)).toBe(true);
-    for (let row = 0; row < 3; row++) expect(Math.max(...data.subarray(row * 8 + 2, row * 8 + 8).map(Math.abs))).toBe(0);
+    for (let row = 0; row < 3; row++)
+      expect(Math.max(...data.subarray(row * 8 + 2, row * 8 + 8).map(Math.abs))).toBe(0);
   });
 
   test('refuses one row, and numbers that are none', () => {

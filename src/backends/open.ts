@@ -26,9 +26,12 @@ const MAX_THREADS = 8;
 
 /** A module that only a runtime with relaxed SIMD accepts: one function with f32x4.relaxed_madd. */
 const RELAXED_PROBE = new Uint8Array([
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 19, 1, 17, 0, 65, 0, 253, 17, 65, 0, 253, 17, 65, 0, 253, 17, 253, 133, 2, 11,
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 19, 1, 17, 0, 65, 0, 253, 17, 65, 0, 253, 17, 65,
+  0, 253, 17, 253, 133, 2, 11,
 ]);
-const SIMD_PROBE = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 17, 11]);
+const SIMD_PROBE = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 17, 11,
+]);
 
 export const hasRelaxedSimd = (): boolean => WebAssembly.validate(RELAXED_PROBE);
 export const hasSimd = (): boolean => WebAssembly.validate(SIMD_PROBE);
@@ -43,17 +46,26 @@ export async function openBackend(host: BackendHost, options: OpenOptions = {}):
   if (!['auto', 'webgpu', 'wasm'].includes(backend)) {
     throw new FaceNetError('input', `create: backend must be 'auto', 'webgpu' or 'wasm', got ${String(backend)}.`);
   }
-  if (options.device && backend === 'wasm') throw new FaceNetError('input', "create: a device was given with backend: 'wasm'. Use 'webgpu' or 'auto'.");
+  if (options.device && backend === 'wasm')
+    throw new FaceNetError('input', "create: a device was given with backend: 'wasm'. Use 'webgpu' or 'auto'.");
   if (options.device) return openDevice(options.device);
   if (backend === 'wasm') return openWasm(host, options, 'asked for');
   const found = await findAdapter(host, options.gpu);
   if (typeof found === 'string') {
-    if (backend === 'webgpu') throw new FaceNetError('device', `create: backend 'webgpu' needs an adapter, got none: ${found} Use backend: 'wasm' or 'auto'.`);
+    if (backend === 'webgpu')
+      throw new FaceNetError(
+        'device',
+        `create: backend 'webgpu' needs an adapter, got none: ${found} Use backend: 'wasm' or 'auto'.`,
+      );
     return openWasm(host, options, `no WebGPU: ${found}`);
   }
   if (backend === 'auto' && found.software) {
     found.release();
-    return openWasm(host, options, `the only WebGPU adapter, ${found.name}, computes in software, which wasm does faster`);
+    return openWasm(
+      host,
+      options,
+      `the only WebGPU adapter, ${found.name}, computes in software, which wasm does faster`,
+    );
   }
   return openAdapter(found, backend === 'webgpu' ? 'asked for' : 'a hardware adapter is there');
 }
@@ -76,14 +88,22 @@ export async function findAdapter(host: BackendHost, given?: GPU): Promise<Found
       return 'the system has no driver that WebGPU accepts (on Debian without a GPU: apt-get install mesa-vulkan-drivers from backports).';
     }
     const { vendor, architecture, device, description } = adapter.info;
-    return { adapter, name: [vendor, architecture, device || description].filter(Boolean).join(' '), software: isSoftware(adapter.info), release: source.release };
+    return {
+      adapter,
+      name: [vendor, architecture, device || description].filter(Boolean).join(' '),
+      software: isSoftware(adapter.info),
+      release: source.release,
+    };
   } catch (cause) {
     return `requesting an adapter failed: ${(cause as Error).message}`;
   }
 }
 
 function isSoftware(info: GPUAdapterInfo): boolean {
-  return info.isFallbackAdapter === true || /swiftshader|llvmpipe|lavapipe|software/i.test(`${info.architecture} ${info.description} ${info.device}`);
+  return (
+    info.isFallbackAdapter === true ||
+    /swiftshader|llvmpipe|lavapipe|software/i.test(`${info.architecture} ${info.description} ${info.device}`)
+  );
 }
 
 async function openAdapter({ adapter, name, software, release }: FoundAdapter, reason: string): Promise<Opened> {
@@ -103,7 +123,11 @@ async function openAdapter({ adapter, name, software, release }: FoundAdapter, r
     });
   } catch (cause) {
     release();
-    throw new FaceNetError('device', `create: the adapter ${name} must give a device, got: ${(cause as Error).message}. Use backend: 'wasm'.`, { cause });
+    throw new FaceNetError(
+      'device',
+      `create: the adapter ${name} must give a device, got: ${(cause as Error).message}. Use backend: 'wasm'.`,
+      { cause },
+    );
   }
   const why = `WebGPU on ${name}${software ? ' (software)' : ''}: ${reason}`;
   const backend = new WebGpuBackend({ device, info: adapter.info, software, owned: true, why, release });
@@ -111,14 +135,24 @@ async function openAdapter({ adapter, name, software, release }: FoundAdapter, r
 }
 
 function openDevice(device: GPUDevice): Opened {
-  const info = (device as GPUDevice & { adapterInfo?: GPUAdapterInfo }).adapterInfo ?? ({ vendor: '', architecture: '', device: '', description: '' } as GPUAdapterInfo);
+  const info =
+    (device as GPUDevice & { adapterInfo?: GPUAdapterInfo }).adapterInfo ??
+    ({ vendor: '', architecture: '', device: '', description: '' } as GPUAdapterInfo);
   const software = isSoftware(info);
   const why = `WebGPU on the caller's device${software ? ' (software)' : ''}`;
   return { backend: new WebGpuBackend({ device, info, software, owned: false, why }), why };
 }
 
-async function openWasm(host: BackendHost, { threads, relaxed: wanted = true }: OpenOptions, reason: string): Promise<Opened> {
-  if (!hasSimd()) throw new FaceNetError('device', 'create: WebAssembly SIMD is needed, got a runtime without it. Update the runtime.');
+async function openWasm(
+  host: BackendHost,
+  { threads, relaxed: wanted = true }: OpenOptions,
+  reason: string,
+): Promise<Opened> {
+  if (!hasSimd())
+    throw new FaceNetError(
+      'device',
+      'create: WebAssembly SIMD is needed, got a runtime without it. Update the runtime.',
+    );
   if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= 64)) {
     throw new FaceNetError('input', `create: threads must be a whole number from 1 to 64, got ${threads}.`);
   }
@@ -128,12 +162,24 @@ async function openWasm(host: BackendHost, { threads, relaxed: wanted = true }: 
   const relaxed = wanted && (host.relaxedSimd?.() ?? hasRelaxedSimd());
   const notes = [
     `${count} thread${count === 1 ? '' : 's'}`,
-    relaxed ? 'fused multiply-add' : wanted ? 'plain SIMD, since this runtime has no relaxed SIMD' : 'plain SIMD, as asked',
+    relaxed
+      ? 'fused multiply-add'
+      : wanted
+        ? 'plain SIMD, since this runtime has no relaxed SIMD'
+        : 'plain SIMD, as asked',
     ...(count > 1 && host.mustSpin ? ["the page's own thread waits by spinning"] : []),
     ...(count < asked && host.singleThreadReason ? [`one thread, since ${host.singleThreadReason}`] : []),
   ];
   const why = `wasm (${notes.join('; ')}): ${reason}`;
   const module = await host.wasmModule(`facenet${shared ? '' : '.single'}${relaxed ? '.relaxed' : ''}.wasm`);
-  const backend = await WasmBackend.create({ module, relaxed, shared, threads: count, mustSpin: host.mustSpin ?? false, why, ...(host.startThread ? { startThread: (start) => host.startThread!(start) } : {}) });
+  const backend = await WasmBackend.create({
+    module,
+    relaxed,
+    shared,
+    threads: count,
+    mustSpin: host.mustSpin ?? false,
+    why,
+    ...(host.startThread ? { startThread: (start) => host.startThread!(start) } : {}),
+  });
   return { backend, why };
 }

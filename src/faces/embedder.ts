@@ -28,7 +28,9 @@ export function pack(faces: readonly Placed[], preprocessing: Preprocessing): Pa
   regions.forEach(({ bytes, placement }, index) => {
     const start = starts[index] as number;
     // The kernel keeps the order of the bytes; a network trained on BGR gets its bytes turned here.
-    if (preprocessing.colour === 'bgr') for (let i = 0; i + 2 < bytes.length; i += placement[2]) [bytes[i], bytes[i + 2]] = [bytes[i + 2] as number, bytes[i] as number];
+    if (preprocessing.colour === 'bgr')
+      for (let i = 0; i + 2 < bytes.length; i += placement[2])
+        [bytes[i], bytes[i + 2]] = [bytes[i + 2] as number, bytes[i] as number];
     images.set(bytes, start);
     placements.set([start / 4, ...placement], index * PLACEMENT_COLUMNS);
   });
@@ -47,7 +49,14 @@ export class Embedder {
     this.preprocessing = preprocessing;
   }
 
-  static async create(network: Network, build: BuildOptions, preprocessing: Preprocessing, backend: Backend, store: Store, batchSize: number): Promise<Embedder> {
+  static async create(
+    network: Network,
+    build: BuildOptions,
+    preprocessing: Preprocessing,
+    backend: Backend,
+    store: Store,
+    batchSize: number,
+  ): Promise<Embedder> {
     const { graph, crops } = cropGraph(preprocessing, batchSize);
     const embeddings = network.build(crops, { ...build, mode: 'inference' });
     const plan = await Plan.create(graph, { embeddings }, backend, store, { batchSize });
@@ -77,7 +86,8 @@ export class Embedder {
       const channel = index % 3;
       return Math.max(0, Math.min(255, Math.round((value - (shift[channel] as number)) / (scale[channel] as number))));
     });
-    if (colour === 'bgr') for (let i = 0; i < data.length; i += 3) [data[i], data[i + 2]] = [data[i + 2] as number, data[i] as number];
+    if (colour === 'bgr')
+      for (let i = 0; i < data.length; i += 3) [data[i], data[i + 2]] = [data[i + 2] as number, data[i] as number];
     return { data, width, height };
   }
 

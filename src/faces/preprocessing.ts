@@ -31,12 +31,32 @@ export interface Placed {
 export function checkPixels(pixels: Pixels, subject: string, index?: number): void {
   const { data, width, height } = pixels;
   const at = index === undefined ? {} : { index };
-  if (!(Number.isInteger(width) && Number.isInteger(height) && width >= 1 && height >= 1 && width <= 65_535 && height <= 65_535)) {
-    throw new FaceNetError('image', `${subject}: width and height must be whole numbers from 1 to 65,535, got ${width} x ${height}.`, at);
+  if (
+    !(
+      Number.isInteger(width) &&
+      Number.isInteger(height) &&
+      width >= 1 &&
+      height >= 1 &&
+      width <= 65_535 &&
+      height <= 65_535
+    )
+  ) {
+    throw new FaceNetError(
+      'image',
+      `${subject}: width and height must be whole numbers from 1 to 65,535, got ${width} x ${height}.`,
+      at,
+    );
   }
-  if (!(data instanceof Uint8Array || data instanceof Uint8ClampedArray) || (data.length !== width * height * 3 && data.length !== width * height * 4)) {
+  if (
+    !(data instanceof Uint8Array || data instanceof Uint8ClampedArray) ||
+    (data.length !== width * height * 3 && data.length !== width * height * 4)
+  ) {
     const got = data instanceof Uint8Array || data instanceof Uint8ClampedArray ? `${data.length} bytes` : typeof data;
-    throw new FaceNetError('image', `${subject}: data must hold width * height * 3 or 4 bytes (${width * height * 3} or ${width * height * 4}), got ${got}.`, at);
+    throw new FaceNetError(
+      'image',
+      `${subject}: data must hold width * height * 3 or 4 bytes (${width * height * 3} or ${width * height * 4}), got ${got}.`,
+      at,
+    );
   }
 }
 
@@ -47,7 +67,10 @@ export function checkPixels(pixels: Pixels, subject: string, index?: number): vo
 export function place(pixels: Pixels, landmarks: unknown, { template }: Preprocessing): Placed {
   if (landmarks !== undefined) return { pixels, alignment: alignFace(landmarks, template, { image: pixels }) };
   const { width, height } = pixels;
-  const alignment = width * template.height === height * template.width ? boxAlignment(0, 0, width, height, template) : centreCrop(pixels, template);
+  const alignment =
+    width * template.height === height * template.width
+      ? boxAlignment(0, 0, width, height, template)
+      : centreCrop(pixels, template);
   return { pixels, alignment };
 }
 
@@ -66,10 +89,19 @@ export interface Region {
 export function cutRegion({ pixels, alignment }: Placed): Region {
   const { data, width, height } = pixels;
   const channels = data.length / (width * height);
-  const { inverse: [a, b, tx, c, d, ty], width: outWidth, height: outHeight } = alignment;
+  const {
+    inverse: [a, b, tx, c, d, ty],
+    width: outWidth,
+    height: outHeight,
+  } = alignment;
   const xs: number[] = [];
   const ys: number[] = [];
-  for (const [x, y] of [[0, 0], [outWidth - 1, 0], [0, outHeight - 1], [outWidth - 1, outHeight - 1]] as const) {
+  for (const [x, y] of [
+    [0, 0],
+    [outWidth - 1, 0],
+    [0, outHeight - 1],
+    [outWidth - 1, outHeight - 1],
+  ] as const) {
     xs.push(a * x + b * y + tx);
     ys.push(c * x + d * y + ty);
   }
@@ -88,7 +120,10 @@ export function cutRegion({ pixels, alignment }: Placed): Region {
     const y0 = top + row * block;
     const y1 = Math.min(y0 + block, height);
     if (block === 1) {
-      bytes.set(data.subarray((y0 * width + left) * channels, (y0 * width + left + columns) * channels), row * columns * channels);
+      bytes.set(
+        data.subarray((y0 * width + left) * channels, (y0 * width + left + columns) * channels),
+        row * columns * channels,
+      );
       continue;
     }
     for (let column = 0; column < columns; column++) {
@@ -97,7 +132,8 @@ export function cutRegion({ pixels, alignment }: Placed): Region {
       const count = (y1 - y0) * (x1 - x0);
       for (let channel = 0; channel < channels; channel++) {
         let sum = 0;
-        for (let y = y0; y < y1; y++) for (let x = x0; x < x1; x++) sum += data[(y * width + x) * channels + channel] as number;
+        for (let y = y0; y < y1; y++)
+          for (let x = x0; x < x1; x++) sum += data[(y * width + x) * channels + channel] as number;
         bytes[(row * columns + column) * channels + channel] = Math.floor((sum + count / 2) / count);
       }
     }

@@ -16,7 +16,10 @@ export type Sum = (a: Value, b: Value) => Value;
 export function gradients(y: Value, wrt: readonly Value[], seed: Value, sum: Sum): (Value | undefined)[] {
   const graph = y.graph;
   if (text(seed.shape) !== text(y.shape)) {
-    throw new FaceNetError('input', `gradients: the seed must be ${text(y.shape)}, the shape of y, got ${text(seed.shape)}.`);
+    throw new FaceNetError(
+      'input',
+      `gradients: the seed must be ${text(y.shape)}, the shape of y, got ${text(seed.shape)}.`,
+    );
   }
   const wanted = new Set<Value>(wrt);
   const depends = new Set<Value>();
@@ -34,17 +37,23 @@ export function gradients(y: Value, wrt: readonly Value[], seed: Value, sum: Sum
     const needed = Object.keys(inputs).filter((name) => depends.has(inputs[name] as Value));
     if (needed.length === 0) continue;
     if (!entry.gradient) {
-      throw new FaceNetError('input',
-        `gradients: every operator on the path must have a gradient, got ${value.operator?.name}.${value.entry} (${value.name}), which has none.`);
+      throw new FaceNetError(
+        'input',
+        `gradients: every operator on the path must have a gradient, got ${value.operator?.name}.${value.entry} (${value.name}), which has none.`,
+      );
     }
     const produced = graph.scope(`gradient of ${value.name}`, () =>
-      entry.gradient?.({ y: value, dy, inputs, attributes: value.attributes, needs: (name) => needed.includes(name) }));
+      entry.gradient?.({ y: value, dy, inputs, attributes: value.attributes, needs: (name) => needed.includes(name) }),
+    );
     for (const name of needed) {
       const input = inputs[name] as Value;
       const gradient = produced?.[name];
       if (!gradient) continue;
       if (text(gradient.shape) !== text(input.shape)) {
-        throw new FaceNetError('internal', `gradients: ${value.name} gives ${name} the shape ${text(gradient.shape)}, not ${text(input.shape)}.`);
+        throw new FaceNetError(
+          'internal',
+          `gradients: ${value.name} gives ${name} the shape ${text(gradient.shape)}, not ${text(input.shape)}.`,
+        );
       }
       const before = arrived.get(input);
       arrived.set(input, before ? sum(before, gradient) : gradient);

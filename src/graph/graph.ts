@@ -58,16 +58,29 @@ export class Graph {
   /** A tensor whose values are part of the graph. */
   constant(data: Float32Array | Int32Array, shape: Shape): Value {
     if (size(shape) !== data.length) {
-      throw new FaceNetError('input', `graph: a constant ${text(shape)} needs ${size(shape)} values, got ${data.length}.`);
+      throw new FaceNetError(
+        'input',
+        `graph: a constant ${text(shape)} needs ${size(shape)} values, got ${data.length}.`,
+      );
     }
     return this.#push({
-      kind: 'constant', name: `constant${this.values.length}`, shape, inputs: [], attributes: {}, data,
+      kind: 'constant',
+      name: `constant${this.values.length}`,
+      shape,
+      inputs: [],
+      attributes: {},
+      data,
       dtype: data instanceof Int32Array ? 'i32' : 'f32',
     });
   }
 
   /** Applies one entry of an operator. Shapes are checked here; nothing is computed. */
-  apply(operator: Operator, entryName: string, inputs: Readonly<Record<string, Value | undefined>>, attributes: Attributes = {}): Value {
+  apply(
+    operator: Operator,
+    entryName: string,
+    inputs: Readonly<Record<string, Value | undefined>>,
+    attributes: Attributes = {},
+  ): Value {
     const entry = operator.entries[entryName];
     if (!entry) throw new FaceNetError('internal', `graph: ${operator.name} has no entry ${entryName}.`);
     const shapes: Record<string, Shape> = {};
@@ -85,16 +98,26 @@ export class Graph {
     const shape = entry.shape(shapes, attributes);
     const label = entryName === 'forward' ? operator.name : `${operator.name}.${entryName}`;
     return this.#push({
-      kind: 'operation', name: this.#scope ? `${this.#scope}/${label}` : label, shape, dtype: entry.dtype ?? 'f32',
-      operator, entry: entryName, inputs: list, attributes,
+      kind: 'operation',
+      name: this.#scope ? `${this.#scope}/${label}` : label,
+      shape,
+      dtype: entry.dtype ?? 'f32',
+      operator,
+      entry: entryName,
+      inputs: list,
+      attributes,
     });
   }
 
   /** Makes `slot` take `value` at the end of each run. Two assignments to one slot are refused. */
   assign(slot: Value, value: Value): void {
-    if (slot.kind !== 'parameter') throw new FaceNetError('input', `assign: the slot must be a parameter, got ${slot.name}.`);
+    if (slot.kind !== 'parameter')
+      throw new FaceNetError('input', `assign: the slot must be a parameter, got ${slot.name}.`);
     if (text(slot.shape) !== text(value.shape)) {
-      throw new FaceNetError('input', `assign: ${slot.name} is ${text(slot.shape)}, got a value of shape ${text(value.shape)}.`);
+      throw new FaceNetError(
+        'input',
+        `assign: ${slot.name} is ${text(slot.shape)}, got a value of shape ${text(value.shape)}.`,
+      );
     }
     if (this.assignments.some((other) => other.slot === slot)) {
       throw new FaceNetError('input', `assign: ${slot.name} must be assigned once a run, got a second assignment.`);

@@ -1,5 +1,5 @@
-import type { Shape } from './shape.ts';
 import type { Value } from './graph.ts';
+import type { Shape } from './shape.ts';
 
 /** Element types of tensors. Computation is f32; u8 holds pixels, i32 holds labels and indices. */
 export type DType = 'f32' | 'i32' | 'u8';
@@ -42,7 +42,9 @@ export interface Lowering {
   /** Elements (f32) of tensors that live only during these steps. */
   readonly scratch?: Readonly<Record<string, number>>;
   /** Tensors derived from one input alone (weights in a kernel's layout). Made once if that input is constant. */
-  readonly packed?: Readonly<Record<string, { readonly from: string; readonly elements: number; readonly step: KernelStep }>>;
+  readonly packed?: Readonly<
+    Record<string, { readonly from: string; readonly elements: number; readonly step: KernelStep }>
+  >;
   /** Names the order in which floats are added, if it differs from the plain kernel's: 'winograd-f4'. Never depends on the batch. */
   readonly order?: string;
 }

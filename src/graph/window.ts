@@ -38,7 +38,14 @@ export function window({ size, stride = 1, padding = 0, ceil = false }: WindowOp
 
 const numbers = ['sizeY', 'sizeX', 'strideY', 'strideX', 'padTop', 'padLeft', 'padBottom', 'padRight'] as const;
 
-function outputSize(input: number, kernel: number, stride: number, before: number, after: number, ceil: boolean): number {
+function outputSize(
+  input: number,
+  kernel: number,
+  stride: number,
+  before: number,
+  after: number,
+  ceil: boolean,
+): number {
   const steps = (input + before + after - kernel) / stride;
   if (!ceil) return Math.floor(steps) + 1;
   const count = Math.ceil(steps) + 1;
@@ -61,24 +68,44 @@ export function windowOutput(operator: string, x: Shape, w: Window): Shape {
       throw new FaceNetError('input', `${operator}: ${name} must be a whole number from ${least}, got ${w[name]}.`);
     }
   }
-  for (const [side, size] of [['padTop', w.sizeY], ['padBottom', w.sizeY], ['padLeft', w.sizeX], ['padRight', w.sizeX]] as const) {
+  for (const [side, size] of [
+    ['padTop', w.sizeY],
+    ['padBottom', w.sizeY],
+    ['padLeft', w.sizeX],
+    ['padRight', w.sizeX],
+  ] as const) {
     if (w[side] > size / 2) {
-      throw new FaceNetError('input',
-        `${operator}: ${side} must be at most half the window (${size} pixels), since a window of padding alone has no answer, got ${w[side]}.`);
+      throw new FaceNetError(
+        'input',
+        `${operator}: ${side} must be at most half the window (${size} pixels), since a window of padding alone has no answer, got ${w[side]}.`,
+      );
     }
   }
   const outHeight = outputSize(height, w.sizeY, w.strideY, w.padTop, w.padBottom, w.ceil);
   const outWidth = outputSize(width, w.sizeX, w.strideX, w.padLeft, w.padRight, w.ceil);
   if (outHeight < 1 || outWidth < 1) {
-    throw new FaceNetError('input', `${operator}: the window ${w.sizeY}x${w.sizeX} must fit into the padded input, got x ${text(x)}.`);
+    throw new FaceNetError(
+      'input',
+      `${operator}: the window ${w.sizeY}x${w.sizeX} must fit into the padded input, got x ${text(x)}.`,
+    );
   }
   return [batch, outHeight, outWidth, channels];
 }
 
 /** Fields of Params that pooling kernels share, except the padding below and to the right. */
 export const windowParams = {
-  batch: 'u32', height: 'u32', width: 'u32', channels: 'u32', outHeight: 'u32', outWidth: 'u32',
-  sizeY: 'u32', sizeX: 'u32', strideY: 'u32', strideX: 'u32', padTop: 'u32', padLeft: 'u32',
+  batch: 'u32',
+  height: 'u32',
+  width: 'u32',
+  channels: 'u32',
+  outHeight: 'u32',
+  outWidth: 'u32',
+  sizeY: 'u32',
+  sizeX: 'u32',
+  strideY: 'u32',
+  strideX: 'u32',
+  padTop: 'u32',
+  padLeft: 'u32',
 } as const;
 
 /** Values of `windowParams`: x is the pooled operator's input, y its output, whichever of them an entry reads or writes. */
@@ -86,7 +113,17 @@ export function windowValues(x: Shape, y: Shape, w: Window): Record<keyof typeof
   const [batch, height, width, channels] = x as [number, number, number, number];
   const { sizeY, sizeX, strideY, strideX, padTop, padLeft } = w;
   return {
-    batch, height, width, channels, outHeight: y[1] as number, outWidth: y[2] as number,
-    sizeY, sizeX, strideY, strideX, padTop, padLeft,
+    batch,
+    height,
+    width,
+    channels,
+    outHeight: y[1] as number,
+    outWidth: y[2] as number,
+    sizeY,
+    sizeX,
+    strideY,
+    strideX,
+    padTop,
+    padLeft,
   };
 }

@@ -11,7 +11,9 @@ const FORMAT = 'facenet-gpu/checkpoint@1';
 
 /** A checkpoint as safetensors: every tensor in float32, the rest as metadata. */
 export function writeCheckpoint({ tensors, metadata }: CheckpointState): Uint8Array {
-  const stored = new Map<string, Tensor>([...tensors].map(([name, { shape, data }]) => [name, { dtype: 'F32', shape: [...shape], data }]));
+  const stored = new Map<string, Tensor>(
+    [...tensors].map(([name, { shape, data }]) => [name, { dtype: 'F32', shape: [...shape], data }]),
+  );
   return writeSafetensors(stored, new Map([['format', FORMAT], ...metadata]));
 }
 
@@ -20,11 +22,15 @@ export function readCheckpoint(bytes: Uint8Array, source = 'checkpoint'): Checkp
   const { tensors, metadata } = readSafetensors(bytes, { source });
   const format = metadata.get('format');
   if (format !== FORMAT) {
-    throw new FaceNetError('model', `${source}: a checkpoint names the format ${FORMAT}, got ${format ?? 'none'}. Models are opened with create().`);
+    throw new FaceNetError(
+      'model',
+      `${source}: a checkpoint names the format ${FORMAT}, got ${format ?? 'none'}. Models are opened with create().`,
+    );
   }
   const read = new Map<string, { shape: readonly number[]; data: Float32Array }>();
   for (const [name, tensor] of tensors) {
-    if (tensor.dtype !== 'F32') throw new FaceNetError('model', `${source}: every tensor is F32, got ${tensor.dtype} for ${name}.`);
+    if (tensor.dtype !== 'F32')
+      throw new FaceNetError('model', `${source}: every tensor is F32, got ${tensor.dtype} for ${name}.`);
     read.set(name, { shape: tensor.shape, data: tensor.data });
   }
   return { tensors: read, metadata };

@@ -15,7 +15,11 @@ const forward: Entry<Attributes> = {
   gradient: ({ dy }) => ({ a: dy, b: dy }),
 };
 
-export const addOperator = defineOperator({ name: 'add', params: { rows: 'u32', columns: 'u32' }, entries: { forward } });
+export const addOperator = defineOperator({
+  name: 'add',
+  params: { rows: 'u32', columns: 'u32' },
+  entries: { forward },
+});
 
 /** a + b, element by element; any shape, the same for both. @throws 'input' when the shapes differ. */
 export function add(a: Value, b: Value): Value {

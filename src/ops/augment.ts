@@ -14,7 +14,10 @@ const forward: Entry<Attributes> = {
     requireRank('augment', 'x', x as Shape, 4);
     if (x?.[3] !== 3) throw new FaceNetError('input', `augment: x must have 3 channels, got ${text(x as Shape)}.`);
     if (controls?.length !== 2 || controls[0] !== x[0] || controls[1] !== augmentControls.columns) {
-      throw new FaceNetError('input', `augment: controls must be [${text([x[0] as number]).slice(1, -1)}, ${augmentControls.columns}], got ${text(controls as Shape)}.`);
+      throw new FaceNetError(
+        'input',
+        `augment: controls must be [${text([x[0] as number]).slice(1, -1)}, ${augmentControls.columns}], got ${text(controls as Shape)}.`,
+      );
     }
     return x;
   },
@@ -22,7 +25,11 @@ const forward: Entry<Attributes> = {
   launch: ({ x }) => ({ invocations: size(x as Shape) / 3 }),
 };
 
-export const augmentOperator = defineOperator({ name: 'augment', params: { batch: 'u32', height: 'u32', width: 'u32' }, entries: { forward } });
+export const augmentOperator = defineOperator({
+  name: 'augment',
+  params: { batch: 'u32', height: 'u32', width: 'u32' },
+  entries: { forward },
+});
 
 /**
  * Changes pictures by numbers of their own: blur, then colour, then a rectangle painted over.

@@ -3,11 +3,19 @@ import { defineOperator, type Entry } from '../graph/operator.ts';
 import { columns, requireEqual, type Shape, size } from '../graph/shape.ts';
 import { type Window, type WindowOptions, window, windowOutput, windowParams, windowValues } from '../graph/window.ts';
 
-interface AvgPool extends Window { readonly countPadding: boolean }
-interface AvgPoolInputGradient extends AvgPool { readonly height: number; readonly width: number }
+interface AvgPool extends Window {
+  readonly countPadding: boolean;
+}
+interface AvgPoolInputGradient extends AvgPool {
+  readonly height: number;
+  readonly width: number;
+}
 
 const values = (x: Shape, y: Shape, a: AvgPool) => ({
-  ...windowValues(x, y, a), padBottom: a.padBottom, padRight: a.padRight, countPadding: a.countPadding ? 1 : 0,
+  ...windowValues(x, y, a),
+  padBottom: a.padBottom,
+  padRight: a.padRight,
+  countPadding: a.countPadding ? 1 : 0,
 });
 
 const strided = ['x', 'y', 'dy', 'dx'];
@@ -57,5 +65,10 @@ export interface AvgPoolOptions extends WindowOptions {
  * @throws 'input' when the padding is more than half the window or no window fits.
  */
 export function avgPool(x: Value, options: AvgPoolOptions): Value {
-  return x.graph.apply(avgPoolOperator, 'forward', { x }, { ...window(options), countPadding: options.countPadding ?? false });
+  return x.graph.apply(
+    avgPoolOperator,
+    'forward',
+    { x },
+    { ...window(options), countPadding: options.countPadding ?? false },
+  );
 }

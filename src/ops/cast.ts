@@ -3,7 +3,10 @@ import type { Value } from '../graph/graph.ts';
 import { type Attributes, defineOperator, type Entry } from '../graph/operator.ts';
 import { columns, rows, type Shape, size } from '../graph/shape.ts';
 
-interface Cast extends Attributes { readonly scale: number; readonly min: number }
+interface Cast extends Attributes {
+  readonly scale: number;
+  readonly min: number;
+}
 
 /** From bytes; four of them lie in one 32-bit word, the first in its lowest bits. */
 const fromU8: Entry<Cast> = {

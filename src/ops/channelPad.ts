@@ -27,7 +27,10 @@ function padded(x: Shape, a: ChannelPad): Shape {
     }
   }
   if (!(Number.isInteger(a.channels) && a.channels >= channels)) {
-    throw new FaceNetError('input', `channelPad: channels must be a whole number from ${channels}, the channels of x, got ${a.channels}.`);
+    throw new FaceNetError(
+      'input',
+      `channelPad: channels must be a whole number from ${channels}, the channels of x, got ${a.channels}.`,
+    );
   }
   return [batch, height + a.top + a.bottom, width + a.left + a.right, a.channels];
 }
@@ -35,7 +38,17 @@ function padded(x: Shape, a: ChannelPad): Shape {
 /** Params of both entries: x is the small image, y the padded one, whichever is read or written. */
 function geometry(x: Shape, y: Shape, a: ChannelPad): Record<string, number> {
   const [batch, height, width, channels] = x as [number, number, number, number];
-  return { batch, height, width, channels, outHeight: y[1] as number, outWidth: y[2] as number, outChannels: columns(y), padTop: a.top, padLeft: a.left };
+  return {
+    batch,
+    height,
+    width,
+    channels,
+    outHeight: y[1] as number,
+    outWidth: y[2] as number,
+    outChannels: columns(y),
+    padTop: a.top,
+    padLeft: a.left,
+  };
 }
 
 const strided = ['x', 'y', 'dy', 'dx'];
@@ -49,7 +62,9 @@ const forward: Entry<ChannelPad> = {
   launch: ({ y }) => ({ invocations: size(y as Shape) }),
   gradient({ y, dy, inputs: { x }, attributes }) {
     const [, height, width, inputChannels] = (x as Value).shape as [number, number, number, number];
-    return { x: y.graph.apply(channelPadOperator, 'inputGradient', { dy }, { ...attributes, height, width, inputChannels }) };
+    return {
+      x: y.graph.apply(channelPadOperator, 'inputGradient', { dy }, { ...attributes, height, width, inputChannels }),
+    };
   },
 };
 
@@ -70,8 +85,15 @@ const inputGradient: Entry<ChannelPadInputGradient> = {
 export const channelPadOperator = defineOperator({
   name: 'channelPad',
   params: {
-    batch: 'u32', height: 'u32', width: 'u32', channels: 'u32', outHeight: 'u32', outWidth: 'u32', outChannels: 'u32',
-    padTop: 'u32', padLeft: 'u32',
+    batch: 'u32',
+    height: 'u32',
+    width: 'u32',
+    channels: 'u32',
+    outHeight: 'u32',
+    outWidth: 'u32',
+    outChannels: 'u32',
+    padTop: 'u32',
+    padLeft: 'u32',
   },
   entries: { forward, inputGradient },
 });

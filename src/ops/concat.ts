@@ -15,7 +15,10 @@ const forward: Entry<Attributes> = {
     const [first, ...others] = Object.values(parts) as [Shape, ...Shape[]];
     for (const [index, other] of others.entries()) {
       if (!equal(other.slice(0, -1), first.slice(0, -1))) {
-        throw new FaceNetError('input', `concat: parts[${index + 1}] must be ${text(first)} up to its channels, got ${text(other)}.`);
+        throw new FaceNetError(
+          'input',
+          `concat: parts[${index + 1}] must be ${text(first)} up to its channels, got ${text(other)}.`,
+        );
       }
     }
     return [...first.slice(0, -1), others.reduce((sum, other) => sum + columns(other), columns(first))];
@@ -30,7 +33,9 @@ const forward: Entry<Attributes> = {
       const part = shapes[name];
       if (!part) continue;
       steps.push({
-        kernel: 'forward', tensors: { x: name, y: 'y' }, params: { rows: rows(part), columns: columns(part), start },
+        kernel: 'forward',
+        tensors: { x: name, y: 'y' },
+        params: { rows: rows(part), columns: columns(part), start },
         launch: { invocations: size(part) },
       });
       start += columns(part);
@@ -51,7 +56,11 @@ const forward: Entry<Attributes> = {
   },
 };
 
-export const concatOperator = defineOperator({ name: 'concat', params: { rows: 'u32', columns: 'u32', start: 'u32' }, entries: { forward } });
+export const concatOperator = defineOperator({
+  name: 'concat',
+  params: { rows: 'u32', columns: 'u32', start: 'u32' },
+  entries: { forward },
+});
 
 /**
  * Channels of all parts, one behind the other: parts [..., c0], [..., c1], ... -> y [..., c0 + c1 + ...]. One to eight parts.
@@ -63,5 +72,9 @@ export function concat(parts: readonly Value[]): Value {
   if (!first || parts.length > names.length) {
     throw new FaceNetError('input', `concat: must be given 1 to ${names.length} parts, got ${parts.length}.`);
   }
-  return first.graph.apply(concatOperator, 'forward', Object.fromEntries(parts.map((part, index) => [names[index], part])));
+  return first.graph.apply(
+    concatOperator,
+    'forward',
+    Object.fromEntries(parts.map((part, index) => [names[index], part])),
+  );
 }

@@ -1,6 +1,6 @@
 import { FaceNetError } from '../errors.ts';
-import { type Attributes, defineOperator, type Entry, type Shapes } from '../graph/operator.ts';
 import type { Value } from '../graph/graph.ts';
+import { type Attributes, defineOperator, type Entry, type Shapes } from '../graph/operator.ts';
 import { columns, requireEqual, requireRank, rows, type Shape, text } from '../graph/shape.ts';
 import { reluOperator } from './relu.ts';
 
@@ -17,8 +17,14 @@ export interface Conv2d extends Attributes {
 }
 
 /** Geometry of a gradient: the convolution's, and the size of its input, which the output's alone does not tell. */
-interface Conv2dInputGradient extends Conv2d { readonly height: number; readonly width: number }
-interface Conv2dWeightGradient extends Conv2d { readonly kernelHeight: number; readonly kernelWidth: number }
+interface Conv2dInputGradient extends Conv2d {
+  readonly height: number;
+  readonly width: number;
+}
+interface Conv2dWeightGradient extends Conv2d {
+  readonly kernelHeight: number;
+  readonly kernelWidth: number;
+}
 
 const outputSize = (input: number, kernel: number, stride: number, before: number, after: number) =>
   Math.floor((input + before + after - kernel) / stride) + 1;
@@ -29,17 +35,26 @@ function outputShape(x: Shape, weight: Shape, a: Conv2d): Shape {
   const [batch, height, width, channels] = x as [number, number, number, number];
   const [kernelHeight, kernelWidth, inputChannels, outputChannels] = weight as [number, number, number, number];
   if (channels !== inputChannels) {
-    throw new FaceNetError('input', `conv2d: weight must be [kernelHeight, kernelWidth, ${channels}, outputChannels] for x ${text(x)}, got ${text(weight)}.`);
+    throw new FaceNetError(
+      'input',
+      `conv2d: weight must be [kernelHeight, kernelWidth, ${channels}, outputChannels] for x ${text(x)}, got ${text(weight)}.`,
+    );
   }
   for (const [name, value] of Object.entries(a)) {
     if (typeof value === 'number' && !(Number.isInteger(value) && value >= (name.startsWith('stride') ? 1 : 0))) {
-      throw new FaceNetError('input', `conv2d: ${name} must be a whole number from ${name.startsWith('stride') ? 1 : 0}, got ${value}.`);
+      throw new FaceNetError(
+        'input',
+        `conv2d: ${name} must be a whole number from ${name.startsWith('stride') ? 1 : 0}, got ${value}.`,
+      );
     }
   }
   const outHeight = outputSize(height, kernelHeight, a.strideY, a.padTop, a.padBottom);
   const outWidth = outputSize(width, kernelWidth, a.strideX, a.padLeft, a.padRight);
   if (outHeight < 1 || outWidth < 1) {
-    throw new FaceNetError('input', `conv2d: the kernel ${kernelHeight}x${kernelWidth} must fit into the padded input, got x ${text(x)}.`);
+    throw new FaceNetError(
+      'input',
+      `conv2d: the kernel ${kernelHeight}x${kernelWidth} must fit into the padded input, got x ${text(x)}.`,
+    );
   }
   return [batch, outHeight, outWidth, outputChannels];
 }
@@ -47,8 +62,19 @@ function outputShape(x: Shape, weight: Shape, a: Conv2d): Shape {
 /** Params of every entry: `x` and `y` are the convolution's input and output, whichever of them the entry reads or writes. */
 function geometry(x: Shape, weight: Shape, y: Shape, a: Conv2d) {
   return {
-    batch: x[0], height: x[1], width: x[2], channels: x[3], outHeight: y[1], outWidth: y[2], outChannels: y[3],
-    kernelHeight: weight[0], kernelWidth: weight[1], strideY: a.strideY, strideX: a.strideX, padTop: a.padTop, padLeft: a.padLeft,
+    batch: x[0],
+    height: x[1],
+    width: x[2],
+    channels: x[3],
+    outHeight: y[1],
+    outWidth: y[2],
+    outChannels: y[3],
+    kernelHeight: weight[0],
+    kernelWidth: weight[1],
+    strideY: a.strideY,
+    strideX: a.strideX,
+    padTop: a.padTop,
+    padLeft: a.padLeft,
     relu: a.activation === 'relu' ? 1 : 0,
   } as Record<string, number>;
 }
@@ -69,15 +95,20 @@ const forward: Entry<Conv2d> = {
   },
   params: ({ x, weight, y }, a) => geometry(x as Shape, weight as Shape, y as Shape, a),
   launch: ({ y }) => ({ invocations: product(y as Shape) }),
-  multiplyAdds: ({ x, weight, y }: Shapes) => rows(y as Shape) * product(weight as Shape) * ((x as Shape).length === 4 ? 1 : 0),
+  multiplyAdds: ({ x, weight, y }: Shapes) =>
+    rows(y as Shape) * product(weight as Shape) * ((x as Shape).length === 4 ? 1 : 0),
   gradient({ y, dy, inputs: { x, weight, bias, residual }, attributes: a, needs }) {
     const plain: Conv2d = { ...a, activation: 'none' };
     const before = a.activation === 'relu' ? y.graph.apply(reluOperator, 'inputGradient', { output: y, dy }) : dy;
     const [, height, width] = (x as Value).shape as [number, number, number];
     const [kernelHeight, kernelWidth] = (weight as Value).shape as [number, number];
     return {
-      x: needs('x') ? y.graph.apply(conv2dOperator, 'inputGradient', { dy: before, weight }, { ...plain, height, width }) : undefined,
-      weight: needs('weight') ? y.graph.apply(conv2dOperator, 'weightGradient', { x, dy: before }, { ...plain, kernelHeight, kernelWidth }) : undefined,
+      x: needs('x')
+        ? y.graph.apply(conv2dOperator, 'inputGradient', { dy: before, weight }, { ...plain, height, width })
+        : undefined,
+      weight: needs('weight')
+        ? y.graph.apply(conv2dOperator, 'weightGradient', { x, dy: before }, { ...plain, kernelHeight, kernelWidth })
+        : undefined,
       bias: bias && needs('bias') ? y.graph.apply(conv2dOperator, 'biasGradient', { dy: before }, plain) : undefined,
       residual: residual && needs('residual') ? before : undefined,
     };
@@ -127,8 +158,20 @@ const biasGradient: Entry<Conv2d> = {
 export const conv2dOperator = defineOperator({
   name: 'conv2d',
   params: {
-    batch: 'u32', height: 'u32', width: 'u32', channels: 'u32', outHeight: 'u32', outWidth: 'u32', outChannels: 'u32',
-    kernelHeight: 'u32', kernelWidth: 'u32', strideY: 'u32', strideX: 'u32', padTop: 'u32', padLeft: 'u32', relu: 'u32',
+    batch: 'u32',
+    height: 'u32',
+    width: 'u32',
+    channels: 'u32',
+    outHeight: 'u32',
+    outWidth: 'u32',
+    outChannels: 'u32',
+    kernelHeight: 'u32',
+    kernelWidth: 'u32',
+    strideY: 'u32',
+    strideX: 'u32',
+    padTop: 'u32',
+    padLeft: 'u32',
+    relu: 'u32',
   },
   entries: { forward, inputGradient, weightGradient, biasGradient },
 });
@@ -153,7 +196,8 @@ export interface Conv2dOptions {
 export function conv2d(x: Value, weight: Value, options: Conv2dOptions = {}): Value {
   const { bias, residual, stride = 1, padding = 0, activation = 'none' } = options;
   const [strideY, strideX] = typeof stride === 'number' ? [stride, stride] : stride;
-  const [padTop, padLeft, padBottom, padRight] = typeof padding === 'number' ? [padding, padding, padding, padding] : padding;
+  const [padTop, padLeft, padBottom, padRight] =
+    typeof padding === 'number' ? [padding, padding, padding, padding] : padding;
   const attributes: Conv2d = { strideY, strideX, padTop, padLeft, padBottom, padRight, activation };
   return x.graph.apply(conv2dOperator, 'forward', { x, weight, bias, residual }, attributes);
 }

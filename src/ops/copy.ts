@@ -12,7 +12,11 @@ const forward: Entry<Attributes> = {
   gradient: ({ dy }) => ({ x: dy }),
 };
 
-export const copyOperator = defineOperator({ name: 'copy', params: { rows: 'u32', columns: 'u32' }, entries: { forward } });
+export const copyOperator = defineOperator({
+  name: 'copy',
+  params: { rows: 'u32', columns: 'u32' },
+  entries: { forward },
+});
 
 /** The same values in memory of their own: makes a channel range dense, and a dense tensor a channel range. Any shape. */
 export function copy(x: Value): Value {

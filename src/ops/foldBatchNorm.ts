@@ -1,8 +1,10 @@
-import { type Attributes, defineOperator, type Entry } from '../graph/operator.ts';
 import type { Value } from '../graph/graph.ts';
+import { type Attributes, defineOperator, type Entry } from '../graph/operator.ts';
 import { columns, requireEqual, rows, type Shape, size } from '../graph/shape.ts';
 
-interface Fold extends Attributes { readonly epsilon: number }
+interface Fold extends Attributes {
+  readonly epsilon: number;
+}
 
 /** y[r, c] = weight[r, c] * gamma[c] / sqrt(variance[c] + epsilon) */
 const foldedWeight: Entry<Fold> = {
@@ -23,7 +25,8 @@ const foldedBias: Entry<Fold> = {
   inputs: ['mean', 'variance', 'bias?', 'gamma?', 'beta?'],
   output: 'y',
   shape({ mean, ...others }) {
-    for (const [name, shape] of Object.entries(others)) if (shape) requireEqual('foldBatchNorm', name, shape, mean as Shape);
+    for (const [name, shape] of Object.entries(others))
+      if (shape) requireEqual('foldBatchNorm', name, shape, mean as Shape);
     return mean as Shape;
   },
   params: ({ mean }, { epsilon }) => ({ rows: 1, columns: columns(mean as Shape), epsilon }),
@@ -50,7 +53,11 @@ export interface Normalisation {
  *
  * weight [..., channels], bias [channels] or absent. Used by plans, on parameters, once.
  */
-export function foldBatchNorm(weight: Value, bias: Value | undefined, { mean, variance, gamma, beta, epsilon }: Normalisation): { weight: Value; bias: Value } {
+export function foldBatchNorm(
+  weight: Value,
+  bias: Value | undefined,
+  { mean, variance, gamma, beta, epsilon }: Normalisation,
+): { weight: Value; bias: Value } {
   const { graph } = weight;
   return {
     weight: graph.apply(foldBatchNormOperator, 'foldedWeight', { weight, variance, gamma }, { epsilon }),

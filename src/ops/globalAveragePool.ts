@@ -2,11 +2,17 @@ import type { Value } from '../graph/graph.ts';
 import { type Attributes, defineOperator, type Entry } from '../graph/operator.ts';
 import { requireRank, type Shape, size } from '../graph/shape.ts';
 
-interface GlobalAveragePoolInputGradient extends Attributes { readonly height: number; readonly width: number }
+interface GlobalAveragePoolInputGradient extends Attributes {
+  readonly height: number;
+  readonly width: number;
+}
 
 const strided = ['x', 'y', 'dy', 'dx'];
-const values = ([batch, height, width, channels]: Shape) =>
-  ({ batch: batch as number, pixels: (height as number) * (width as number), channels: channels as number });
+const values = ([batch, height, width, channels]: Shape) => ({
+  batch: batch as number,
+  pixels: (height as number) * (width as number),
+  channels: channels as number,
+});
 
 const forward: Entry<Attributes> = {
   inputs: ['x'],

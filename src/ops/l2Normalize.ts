@@ -1,8 +1,10 @@
-import { type Attributes, defineOperator, type Entry } from '../graph/operator.ts';
 import type { Value } from '../graph/graph.ts';
+import { type Attributes, defineOperator, type Entry } from '../graph/operator.ts';
 import { columns, requireEqual, requireRank, rows } from '../graph/shape.ts';
 
-interface L2Normalize extends Attributes { readonly epsilon: number }
+interface L2Normalize extends Attributes {
+  readonly epsilon: number;
+}
 
 const strided = ['x', 'y', 'dy', 'dx'];
 
@@ -16,7 +18,9 @@ const forward: Entry<L2Normalize> = {
   },
   params: ({ x }, { epsilon }) => ({ rows: rows(x), columns: columns(x), epsilon }),
   launch: ({ x }) => ({ workgroups: [rows(x)] }),
-  gradient: ({ y, dy, inputs: { x }, attributes }) => ({ x: y.graph.apply(l2NormalizeOperator, 'inputGradient', { x, dy }, attributes) }),
+  gradient: ({ y, dy, inputs: { x }, attributes }) => ({
+    x: y.graph.apply(l2NormalizeOperator, 'inputGradient', { x, dy }, attributes),
+  }),
 };
 
 const inputGradient: Entry<L2Normalize> = {

@@ -4,7 +4,9 @@ import { defineOperator, type Entry } from '../graph/operator.ts';
 import { requireEqual, type Shape, size } from '../graph/shape.ts';
 import { type Window, type WindowOptions, window, windowOutput, windowParams, windowValues } from '../graph/window.ts';
 
-interface L2Pool extends Window { readonly epsilon: number }
+interface L2Pool extends Window {
+  readonly epsilon: number;
+}
 
 const strided = ['x', 'y', 'output', 'dy', 'dx'];
 
@@ -13,12 +15,15 @@ const forward: Entry<L2Pool> = {
   output: 'y',
   strided,
   shape({ x }, a) {
-    if (!(Number.isFinite(a.epsilon) && a.epsilon >= 0)) throw new FaceNetError('input', `l2Pool: epsilon must be a number from 0, got ${a.epsilon}.`);
+    if (!(Number.isFinite(a.epsilon) && a.epsilon >= 0))
+      throw new FaceNetError('input', `l2Pool: epsilon must be a number from 0, got ${a.epsilon}.`);
     return windowOutput('l2Pool', x as Shape, a);
   },
   params: ({ x, y }, a) => ({ ...windowValues(x as Shape, y as Shape, a), epsilon: a.epsilon }),
   launch: ({ y }) => ({ invocations: size(y as Shape) }),
-  gradient: ({ y, dy, inputs: { x }, attributes }) => ({ x: y.graph.apply(l2PoolOperator, 'inputGradient', { x, output: y, dy }, attributes) }),
+  gradient: ({ y, dy, inputs: { x }, attributes }) => ({
+    x: y.graph.apply(l2PoolOperator, 'inputGradient', { x, output: y, dy }, attributes),
+  }),
 };
 
 /** dx[p] = x[p] * (sum of dy / y over the windows that hold p and whose y is not 0). */
@@ -36,7 +41,11 @@ const inputGradient: Entry<L2Pool> = {
   launch: ({ dx }) => ({ invocations: size(dx as Shape) }),
 };
 
-export const l2PoolOperator = defineOperator({ name: 'l2Pool', params: { ...windowParams, epsilon: 'f32' }, entries: { forward, inputGradient } });
+export const l2PoolOperator = defineOperator({
+  name: 'l2Pool',
+  params: { ...windowParams, epsilon: 'f32' },
+  entries: { forward, inputGradient },
+});
 
 export interface L2PoolOptions extends WindowOptions {
   /** Added to the sum of squares; default 0. */

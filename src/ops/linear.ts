@@ -20,7 +20,10 @@ function outputShape(x: Shape, weight: Shape): Shape {
   if (x.length < 2) throw new FaceNetError('input', `linear: x must be [N, ..., channels], got ${text(x)}.`);
   requireRank('linear', 'weight', weight, 2);
   if (features(x) !== weight[0]) {
-    throw new FaceNetError('input', `linear: weight must be [${features(x)}, outputs] for x ${text(x)}, got ${text(weight)}.`);
+    throw new FaceNetError(
+      'input',
+      `linear: weight must be [${features(x)}, outputs] for x ${text(x)}, got ${text(weight)}.`,
+    );
   }
   return [x[0] as number, weight[1] as number];
 }
@@ -56,7 +59,9 @@ const forward: Entry<Linear> = {
     const before = a.activation === 'relu' ? y.graph.apply(reluOperator, 'inputGradient', { output: y, dy }) : dy;
     const rowShape = (x as Value).shape.slice(1);
     return {
-      x: needs('x') ? y.graph.apply(linearOperator, 'inputGradient', { dy: before, weight }, { ...plain, rowShape }) : undefined,
+      x: needs('x')
+        ? y.graph.apply(linearOperator, 'inputGradient', { dy: before, weight }, { ...plain, rowShape })
+        : undefined,
       weight: needs('weight') ? y.graph.apply(linearOperator, 'weightGradient', { x, dy: before }, plain) : undefined,
       bias: bias && needs('bias') ? y.graph.apply(linearOperator, 'biasGradient', { dy: before }, plain) : undefined,
     };

@@ -1,7 +1,7 @@
 import { FaceNetError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
 import { type Attributes, defineOperator, type Entry } from '../graph/operator.ts';
-import { columns, requireEqual, rows, type Shape, size as elements } from '../graph/shape.ts';
+import { columns, size as elements, requireEqual, rows, type Shape } from '../graph/shape.ts';
 
 /** Complete: the builder fills in what its caller left out. */
 interface Lrn extends Attributes {
@@ -15,11 +15,16 @@ const strided = ['x', 'y', 'dy', 'dx'];
 
 function check({ size, alpha, beta, k }: Lrn): void {
   if (!(Number.isInteger(size) && size >= 1 && size % 2 === 1)) {
-    throw new FaceNetError('input', `lrn: size must be an odd whole number of channels, since an even window has no middle, got ${size}.`);
+    throw new FaceNetError(
+      'input',
+      `lrn: size must be an odd whole number of channels, since an even window has no middle, got ${size}.`,
+    );
   }
-  if (!(Number.isFinite(alpha) && alpha >= 0)) throw new FaceNetError('input', `lrn: alpha must be a number from 0, got ${alpha}.`);
+  if (!(Number.isFinite(alpha) && alpha >= 0))
+    throw new FaceNetError('input', `lrn: alpha must be a number from 0, got ${alpha}.`);
   if (!Number.isFinite(beta)) throw new FaceNetError('input', `lrn: beta must be a finite number, got ${beta}.`);
-  if (!(Number.isFinite(k) && k > 0)) throw new FaceNetError('input', `lrn: k must be a number above 0, since a zero pixel divides by k^beta, got ${k}.`);
+  if (!(Number.isFinite(k) && k > 0))
+    throw new FaceNetError('input', `lrn: k must be a number above 0, since a zero pixel divides by k^beta, got ${k}.`);
 }
 
 const forward: Entry<Lrn> = {
@@ -30,10 +35,18 @@ const forward: Entry<Lrn> = {
     check(attributes);
     return x as Shape;
   },
-  params: ({ x }, { size, alpha, beta, k }) =>
-    ({ rows: rows(x as Shape), columns: columns(x as Shape), radius: (size - 1) / 2, alphaOverSize: alpha / size, beta, k }),
+  params: ({ x }, { size, alpha, beta, k }) => ({
+    rows: rows(x as Shape),
+    columns: columns(x as Shape),
+    radius: (size - 1) / 2,
+    alphaOverSize: alpha / size,
+    beta,
+    k,
+  }),
   launch: ({ x }) => ({ invocations: elements(x as Shape) }),
-  gradient: ({ y, dy, inputs: { x }, attributes }) => ({ x: y.graph.apply(lrnOperator, 'inputGradient', { x, dy }, attributes) }),
+  gradient: ({ y, dy, inputs: { x }, attributes }) => ({
+    x: y.graph.apply(lrnOperator, 'inputGradient', { x, dy }, attributes),
+  }),
 };
 
 /** dx[c] = dy[c] * s[c]^-beta - 2 * alpha / size * beta * x[c] * sum over the window of dy[j] * x[j] * s[j]^(-beta - 1). */

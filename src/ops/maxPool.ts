@@ -12,7 +12,9 @@ const forward: Entry<Window> = {
   shape: ({ x }, w) => windowOutput('maxPool', x as Shape, w),
   params: ({ x, y }, w) => windowValues(x as Shape, y as Shape, w),
   launch: ({ y }) => ({ invocations: size(y as Shape) }),
-  gradient: ({ y, dy, inputs: { x }, attributes }) => ({ x: y.graph.apply(maxPoolOperator, 'inputGradient', { x, output: y, dy }, attributes) }),
+  gradient: ({ y, dy, inputs: { x }, attributes }) => ({
+    x: y.graph.apply(maxPoolOperator, 'inputGradient', { x, output: y, dy }, attributes),
+  }),
 };
 
 /** dx[p] = sum of dy over the windows of which p is the first pixel, in row-major order, that holds the maximum. */
@@ -30,7 +32,11 @@ const inputGradient: Entry<Window> = {
   launch: ({ dx }) => ({ invocations: size(dx as Shape) }),
 };
 
-export const maxPoolOperator = defineOperator({ name: 'maxPool', params: windowParams, entries: { forward, inputGradient } });
+export const maxPoolOperator = defineOperator({
+  name: 'maxPool',
+  params: windowParams,
+  entries: { forward, inputGradient },
+});
 
 /**
  * Largest value of each window; padding never wins.

@@ -3,13 +3,18 @@ import type { Value } from '../graph/graph.ts';
 import { type Attributes, defineOperator, type Entry } from '../graph/operator.ts';
 import { columns, requireEqual, rows, type Shape, size } from '../graph/shape.ts';
 
-interface Maxout extends Attributes { readonly pieces: number }
+interface Maxout extends Attributes {
+  readonly pieces: number;
+}
 
 const strided = ['x', 'y', 'dy', 'dx'];
 
 function reduced(operator: string, x: Shape, { pieces }: Maxout): Shape {
   if (!(Number.isInteger(pieces) && pieces >= 1 && x.length > 0 && columns(x) % pieces === 0)) {
-    throw new FaceNetError('input', `${operator}: pieces must be a whole number that divides the ${columns(x)} channels of x, got ${pieces}.`);
+    throw new FaceNetError(
+      'input',
+      `${operator}: pieces must be a whole number that divides the ${columns(x)} channels of x, got ${pieces}.`,
+    );
   }
   return [...x.slice(0, -1), columns(x) / pieces];
 }
@@ -21,7 +26,9 @@ const forward: Entry<Maxout> = {
   shape: ({ x }, a) => reduced('maxout', x as Shape, a),
   params: ({ y }, { pieces }) => ({ rows: rows(y as Shape), columns: columns(y as Shape), pieces }),
   launch: ({ y }) => ({ invocations: size(y as Shape) }),
-  gradient: ({ y, dy, inputs: { x }, attributes }) => ({ x: y.graph.apply(maxoutOperator, 'inputGradient', { x, dy }, attributes) }),
+  gradient: ({ y, dy, inputs: { x }, attributes }) => ({
+    x: y.graph.apply(maxoutOperator, 'inputGradient', { x, dy }, attributes),
+  }),
 };
 
 /** dy goes to the first piece that holds the maximum, 0 to the others. */

@@ -1,5 +1,5 @@
-import { type Attributes, defineOperator, type Entry } from '../graph/operator.ts';
 import type { Value } from '../graph/graph.ts';
+import { type Attributes, defineOperator, type Entry } from '../graph/operator.ts';
 import { columns, requireEqual, rows, type Shape } from '../graph/shape.ts';
 
 const strided = ['x', 'y', 'output', 'dy', 'dx'];
@@ -28,7 +28,11 @@ const inputGradient: Entry<Attributes> = {
   launch: ({ output }) => ({ invocations: rows(output as Shape) * columns(output as Shape) }),
 };
 
-export const reluOperator = defineOperator({ name: 'relu', params: { rows: 'u32', columns: 'u32' }, entries: { forward, inputGradient } });
+export const reluOperator = defineOperator({
+  name: 'relu',
+  params: { rows: 'u32', columns: 'u32' },
+  entries: { forward, inputGradient },
+});
 
 /** max(x, 0), any shape. The gradient at x = 0 is 0. */
 export function relu(x: Value): Value {

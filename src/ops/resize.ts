@@ -55,7 +55,9 @@ function banded(a: Resize): { data: Float32Array<ArrayBuffer>; lines: number; ta
     }
   }
   const inputs = a.transposed ? a.to : a.from;
-  const spans = rowsOf.map((row) => (row.size === 0 ? [0, 0] : [Math.min(...row.keys()), Math.max(...row.keys())]) as [number, number]);
+  const spans = rowsOf.map(
+    (row) => (row.size === 0 ? [0, 0] : [Math.min(...row.keys()), Math.max(...row.keys())]) as [number, number],
+  );
   const taps = Math.max(...spans.map(([first, last]) => last - first + 1));
   const data = new Float32Array(lines * (taps + 1));
   spans.forEach(([first], line) => {
@@ -119,13 +121,20 @@ export interface ResizeOptions {
  */
 export function resize(x: Value, { height, width, method = 'bilinear', antialias = false }: ResizeOptions): Value {
   requireRank('resize', 'x', x.shape, 4);
-  for (const [name, value] of [['height', height], ['width', width]] as const) {
-    if (!(Number.isInteger(value) && value >= 1)) throw new FaceNetError('input', `resize: ${name} must be a whole number from 1, got ${value}.`);
+  for (const [name, value] of [
+    ['height', height],
+    ['width', width],
+  ] as const) {
+    if (!(Number.isInteger(value) && value >= 1))
+      throw new FaceNetError('input', `resize: ${name} must be a whole number from 1, got ${value}.`);
   }
-  if (method !== 'bilinear' && method !== 'area') throw new FaceNetError('input', `resize: method must be bilinear or area, got ${String(method)}.`);
-  if (antialias && method === 'area') throw new FaceNetError('input', 'resize: antialias must be off for area, which averages already, got true.');
+  if (method !== 'bilinear' && method !== 'area')
+    throw new FaceNetError('input', `resize: method must be bilinear or area, got ${String(method)}.`);
+  if (antialias && method === 'area')
+    throw new FaceNetError('input', 'resize: antialias must be off for area, which averages already, got true.');
   const [, fromHeight, fromWidth] = x.shape as [number, number, number];
-  if (fromHeight < 1 || fromWidth < 1) throw new FaceNetError('input', `resize: x must have pixels, got ${text(x.shape)}.`);
+  if (fromHeight < 1 || fromWidth < 1)
+    throw new FaceNetError('input', `resize: x must have pixels, got ${text(x.shape)}.`);
   const common = { method, antialias, transposed: false };
   const tall = height === fromHeight ? x : apply(x, { axis: 'height', from: fromHeight, to: height, ...common });
   return width === fromWidth ? tall : apply(tall, { axis: 'width', from: fromWidth, to: width, ...common });

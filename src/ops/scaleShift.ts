@@ -16,7 +16,9 @@ const forward: Entry<Attributes> = {
   },
   params: ({ x }) => ({ rows: rows(x as Shape), columns: columns(x as Shape) }),
   launch: ({ x }) => ({ invocations: size(x as Shape) }),
-  gradient: ({ y, dy, inputs: { scale } }) => ({ x: y.graph.apply(scaleShiftOperator, 'inputGradient', { dy, scale }) }),
+  gradient: ({ y, dy, inputs: { scale } }) => ({
+    x: y.graph.apply(scaleShiftOperator, 'inputGradient', { dy, scale }),
+  }),
 };
 
 /** dx = dy * scale. */
@@ -55,9 +57,16 @@ export function scaleShift(x: Value, { scale = 1, shift = 0 }: ScaleShiftOptions
   const constant = (name: string, value: number | readonly number[]) => {
     const list = typeof value === 'number' ? new Array<number>(channels).fill(value) : value;
     if (list.length !== channels || !list.every(Number.isFinite)) {
-      throw new FaceNetError('input', `scaleShift: ${name} must be a finite number or ${channels} of them, one for each channel, got [${list.join(', ')}].`);
+      throw new FaceNetError(
+        'input',
+        `scaleShift: ${name} must be a finite number or ${channels} of them, one for each channel, got [${list.join(', ')}].`,
+      );
     }
     return x.graph.constant(Float32Array.from(list), [channels]);
   };
-  return x.graph.apply(scaleShiftOperator, 'forward', { x, scale: constant('scale', scale), shift: constant('shift', shift) });
+  return x.graph.apply(scaleShiftOperator, 'forward', {
+    x,
+    scale: constant('scale', scale),
+    shift: constant('shift', shift),
+  });
 }

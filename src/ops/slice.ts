@@ -10,7 +10,9 @@ interface Slice extends Attributes {
 }
 
 /** Where the gradient lies in x, and how many channels x has. */
-interface SliceInputGradient extends Slice { readonly inputChannels: number }
+interface SliceInputGradient extends Slice {
+  readonly inputChannels: number;
+}
 
 const forward: Entry<Slice> = {
   inputs: ['x'],
@@ -18,15 +20,36 @@ const forward: Entry<Slice> = {
   strided: ['x', 'y'],
   shape({ x }, { start, channels }) {
     const available = columns(x as Shape);
-    if (!(Number.isInteger(start) && start >= 0 && Number.isInteger(channels) && channels >= 1 && start + channels <= available)) {
-      throw new FaceNetError('input', `slice: the range must lie in the ${available} channels of x, got ${channels} from ${start}.`);
+    if (
+      !(
+        Number.isInteger(start) &&
+        start >= 0 &&
+        Number.isInteger(channels) &&
+        channels >= 1 &&
+        start + channels <= available
+      )
+    ) {
+      throw new FaceNetError(
+        'input',
+        `slice: the range must lie in the ${available} channels of x, got ${channels} from ${start}.`,
+      );
     }
     return [...(x as Shape).slice(0, -1), channels];
   },
-  params: ({ y }, { start }) => ({ rows: rows(y as Shape), columns: columns(y as Shape), start, width: columns(y as Shape) }),
+  params: ({ y }, { start }) => ({
+    rows: rows(y as Shape),
+    columns: columns(y as Shape),
+    start,
+    width: columns(y as Shape),
+  }),
   launch: ({ y }) => ({ invocations: size(y as Shape) }),
   gradient: ({ y, dy, inputs: { x }, attributes }) => ({
-    x: y.graph.apply(sliceOperator, 'inputGradient', { dy }, { ...attributes, inputChannels: columns((x as Value).shape) }),
+    x: y.graph.apply(
+      sliceOperator,
+      'inputGradient',
+      { dy },
+      { ...attributes, inputChannels: columns((x as Value).shape) },
+    ),
   }),
 };
 
@@ -37,11 +60,19 @@ const inputGradient: Entry<SliceInputGradient> = {
   strided: ['dy', 'dx'],
   shape({ dy }, { start, channels, inputChannels }) {
     if (columns(dy as Shape) !== channels || start + channels > inputChannels) {
-      throw new FaceNetError('input', `slice.inputGradient: dy must have ${channels} channels of ${inputChannels} from ${start}, got ${columns(dy as Shape)}.`);
+      throw new FaceNetError(
+        'input',
+        `slice.inputGradient: dy must have ${channels} channels of ${inputChannels} from ${start}, got ${columns(dy as Shape)}.`,
+      );
     }
     return [...(dy as Shape).slice(0, -1), inputChannels];
   },
-  params: ({ dy, dx }, { start }) => ({ rows: rows(dx as Shape), columns: columns(dy as Shape), start, width: columns(dx as Shape) }),
+  params: ({ dy, dx }, { start }) => ({
+    rows: rows(dx as Shape),
+    columns: columns(dy as Shape),
+    start,
+    width: columns(dx as Shape),
+  }),
   launch: ({ dx }) => ({ invocations: size(dx as Shape) }),
 };
 
@@ -56,6 +87,9 @@ export const sliceOperator = defineOperator({
  *
  * Plans make it a view where they can: then no kernel runs. @throws 'input' when the range leaves x.
  */
-export function slice(x: Value, { start, channels = columns(x.shape) - start }: { start: number; channels?: number }): Value {
+export function slice(
+  x: Value,
+  { start, channels = columns(x.shape) - start }: { start: number; channels?: number },
+): Value {
   return x.graph.apply(sliceOperator, 'forward', { x }, { start, channels });
 }

@@ -28,7 +28,11 @@ const inputGradient: Entry<Attributes> = {
   launch: ({ output }) => ({ workgroups: [rows(output as Shape)] }),
 };
 
-export const softmaxOperator = defineOperator({ name: 'softmax', params: { rows: 'u32', columns: 'u32' }, entries: { forward, inputGradient } });
+export const softmaxOperator = defineOperator({
+  name: 'softmax',
+  params: { rows: 'u32', columns: 'u32' },
+  entries: { forward, inputGradient },
+});
 
 /**
  * exp(x) / (sum of exp(x)) over the last dimension: x [..., columns] -> y of the same shape, each row summing to 1.

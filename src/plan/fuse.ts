@@ -18,12 +18,18 @@ interface Pending {
  * behind a convolution go into its epilogue. Only where the value in between has no other reader. The weights are folded by
  * operations on parameters, which the plan computes once; a graph that assigns parameters keeps its batch norms.
  */
-export function optimise(graph: Graph, outputs: readonly Value[], fuse: boolean): { graph: Graph; outputs: readonly Value[] } {
+export function optimise(
+  graph: Graph,
+  outputs: readonly Value[],
+  fuse: boolean,
+): { graph: Graph; outputs: readonly Value[] } {
   if (!fuse) return { graph, outputs };
   const live = reachable(graph, outputs);
   const readers = new Map<Value, number>();
-  for (const value of live) for (const input of value.inputs) if (input) readers.set(input, (readers.get(input) ?? 0) + 1);
-  for (const value of [...outputs, ...graph.assignments.map((assignment) => assignment.value)]) readers.set(value, (readers.get(value) ?? 0) + 1);
+  for (const value of live)
+    for (const input of value.inputs) if (input) readers.set(input, (readers.get(input) ?? 0) + 1);
+  for (const value of [...outputs, ...graph.assignments.map((assignment) => assignment.value)])
+    readers.set(value, (readers.get(value) ?? 0) + 1);
   const fixed = new Set(live.filter((value) => value.kind === 'parameter' || value.kind === 'constant'));
   const foldable = graph.assignments.length === 0;
 
@@ -35,7 +41,12 @@ export function optimise(graph: Graph, outputs: readonly Value[], fuse: boolean)
     const waiting = pending.get(value);
     if (waiting && !copies.has(value)) {
       const { source, inputs, activation } = waiting;
-      copies.set(value, scoped(made, value, () => made.apply(source.operator!, source.entry!, inputs, { ...source.attributes, activation })));
+      copies.set(
+        value,
+        scoped(made, value, () =>
+          made.apply(source.operator!, source.entry!, inputs, { ...source.attributes, activation }),
+        ),
+      );
     }
     return copies.get(value);
   };
@@ -56,22 +67,48 @@ export function optimise(graph: Graph, outputs: readonly Value[], fuse: boolean)
     switch (value.operator?.name) {
       case 'conv2d':
       case 'linear':
-        return { source: value, inputs: Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, copy(input)])), activation: value.attributes.activation as string };
+        return {
+          source: value,
+          inputs: Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, copy(input)])),
+          activation: value.attributes.activation as string,
+        };
       case 'batchNorm': {
         const layer = open(inputs.x);
         const weight = layer && namedInputs(layer.source).weight;
         const statistics = ['mean', 'variance', 'gamma', 'beta'].map((name) => inputs[name]);
-        if (!foldable || !layer || layer.inputs.residual || !weight || ![weight, ...statistics].every((input) => !input || fixed.has(input))) return undefined;
+        if (
+          !foldable ||
+          !layer ||
+          layer.inputs.residual ||
+          !weight ||
+          ![weight, ...statistics].every((input) => !input || fixed.has(input))
+        )
+          return undefined;
         if (layer.inputs.bias && !fixed.has(namedInputs(layer.source).bias as Value)) return undefined;
         const [mean, variance, gamma, beta] = statistics.map(copy);
-        const folded = scoped(made, value, () => foldBatchNorm(layer.inputs.weight as Value, layer.inputs.bias,
-          { mean: mean as Value, variance: variance as Value, gamma, beta, epsilon: value.attributes.epsilon as number }));
+        const folded = scoped(made, value, () =>
+          foldBatchNorm(layer.inputs.weight as Value, layer.inputs.bias, {
+            mean: mean as Value,
+            variance: variance as Value,
+            gamma,
+            beta,
+            epsilon: value.attributes.epsilon as number,
+          }),
+        );
         return { ...layer, inputs: { ...layer.inputs, ...folded } };
       }
       case 'add':
-        for (const [mine, other] of [[inputs.a, inputs.b], [inputs.b, inputs.a]]) {
+        for (const [mine, other] of [
+          [inputs.a, inputs.b],
+          [inputs.b, inputs.a],
+        ]) {
           const layer = open(mine);
-          if (layer && mine !== other && !layer.inputs.residual && EPILOGUES[layer.source.operator!.name]?.includes('residual')) {
+          if (
+            layer &&
+            mine !== other &&
+            !layer.inputs.residual &&
+            EPILOGUES[layer.source.operator!.name]?.includes('residual')
+          ) {
             return { ...layer, inputs: { ...layer.inputs, residual: copy(other) } };
           }
         }
@@ -87,11 +124,16 @@ export function optimise(graph: Graph, outputs: readonly Value[], fuse: boolean)
 
   function leafOrOperation(value: Value): Value {
     switch (value.kind) {
-      case 'input': return made.input(value.name, value.shape, value.dtype);
-      case 'parameter': return made.parameter(value.name, value.shape);
-      case 'constant': return made.constant(value.data as Float32Array, value.shape);
+      case 'input':
+        return made.input(value.name, value.shape, value.dtype);
+      case 'parameter':
+        return made.parameter(value.name, value.shape);
+      case 'constant':
+        return made.constant(value.data as Float32Array, value.shape);
       default: {
-        const inputs = Object.fromEntries(entryOf(value).inputs.map((declared, index) => [inputName(declared), copy(value.inputs[index])]));
+        const inputs = Object.fromEntries(
+          entryOf(value).inputs.map((declared, index) => [inputName(declared), copy(value.inputs[index])]),
+        );
         return scoped(made, value, () => made.apply(value.operator!, value.entry!, inputs, value.attributes));
       }
     }

@@ -44,10 +44,15 @@ export interface Chosen {
 }
 
 /** Binds tables, keyed by operator, to one adapter. */
-export function bindFamilies<Adapter>(tables: Readonly<Record<string, FamilyTable<Adapter>>>, adapter: Adapter): Families {
+export function bindFamilies<Adapter>(
+  tables: Readonly<Record<string, FamilyTable<Adapter>>>,
+  adapter: Adapter,
+): Families {
   return {
     find(operator, entry, shapes, attributes, views) {
-      const row = tables[operator]?.find((family) => family.entry === entry && family.when(shapes, attributes, adapter, views));
+      const row = tables[operator]?.find(
+        (family) => family.entry === entry && family.when(shapes, attributes, adapter, views),
+      );
       return row && { name: row.name, order: row.order, lower: (s, a, v) => row.lower(s, a, adapter, v) };
     },
   };

@@ -3,8 +3,8 @@ import { entryOf, type Graph, namedInputs, type Value } from '../graph/graph.ts'
 import { inputName, type KernelStep, type Lowering, type Shapes } from '../graph/operator.ts';
 import { columns, resolve, type Shape, size, text } from '../graph/shape.ts';
 import { optimise } from './fuse.ts';
-import { align, bytesPerElement, Lifetimes } from './memory.ts';
 import type { Chosen, Views } from './lowering.ts';
+import { align, bytesPerElement, Lifetimes } from './memory.ts';
 import type { Backend, Program, Read, StepTimes } from './runner.ts';
 import { acceptsRange, type Schedule, schedule, updatedSlot } from './schedule.ts';
 import type { DeviceBuffer, Step, TensorRef } from './step.ts';
@@ -54,7 +54,12 @@ export class Plan {
   #constantsVersion = -1;
   #disposed = false;
 
-  private constructor(outputs: ReadonlyMap<string, Value>, layout: Layout, main: Program, constants: Program | undefined) {
+  private constructor(
+    outputs: ReadonlyMap<string, Value>,
+    layout: Layout,
+    main: Program,
+    constants: Program | undefined,
+  ) {
     this.#outputs = outputs;
     this.#layout = layout;
     this.#main = main;
@@ -72,7 +77,13 @@ export class Plan {
    * Builds a plan for `outputs` (and the graph's assignments). Parameters the store lacks are a 'model' error.
    * @throws 'memory' when a tensor exceeds what one kernel may see, 'internal' when a kernel does not compile.
    */
-  static async create(graph: Graph, outputs: Readonly<Record<string, Value>>, backend: Backend, store: Store, options: PlanOptions): Promise<Plan> {
+  static async create(
+    graph: Graph,
+    outputs: Readonly<Record<string, Value>>,
+    backend: Backend,
+    store: Store,
+    options: PlanOptions,
+  ): Promise<Plan> {
     const { batchSize, fuse = true } = options;
     if (!(Number.isInteger(batchSize) && batchSize >= 1)) {
       throw new FaceNetError('input', `plan: batchSize must be a whole number from 1, got ${batchSize}.`);
@@ -109,7 +120,11 @@ export class Plan {
    * heap may be shorter than its capacity. `read` names the outputs wanted; the others stay on the device.
    * @throws 'input' for missing or ill-sized inputs, and when a value became NaN or infinite (naming the layer).
    */
-  async run(inputs: Readonly<Record<string, ArrayBufferView>>, batch = this.batchSize, read: readonly string[] = [...this.#outputs.keys()]): Promise<Record<string, Float32Array>> {
+  async run(
+    inputs: Readonly<Record<string, ArrayBufferView>>,
+    batch = this.batchSize,
+    read: readonly string[] = [...this.#outputs.keys()],
+  ): Promise<Record<string, Float32Array>> {
     if (this.#disposed) throw new FaceNetError('disposed', 'plan: run() was called after dispose().');
     if (!(Number.isInteger(batch) && batch >= 1 && batch <= this.batchSize)) {
       throw new FaceNetError('input', `plan: the batch must be from 1 to ${this.batchSize}, got ${batch}.`);
@@ -134,7 +149,9 @@ export class Plan {
     const results: Record<string, Float32Array> = {};
     wanted.forEach((_, index) => {
       const { buffer, byteOffset, byteLength } = bytes[index] as Uint8Array;
-      results[read[index] as string] = new Float32Array(buffer.slice(byteOffset, byteOffset + byteLength) as ArrayBuffer);
+      results[read[index] as string] = new Float32Array(
+        buffer.slice(byteOffset, byteOffset + byteLength) as ArrayBuffer,
+      );
     });
     return results;
   }
@@ -161,7 +178,8 @@ export class Plan {
 
   #output(name: string): Value {
     const value = this.#outputs.get(name);
-    if (!value) throw new FaceNetError('input', `plan: outputs are ${[...this.#outputs.keys()].join(', ')}, got ${name}.`);
+    if (!value)
+      throw new FaceNetError('input', `plan: outputs are ${[...this.#outputs.keys()].join(', ')}, got ${name}.`);
     return value;
   }
 
@@ -175,24 +193,35 @@ export class Plan {
     return steps;
   }
 
-  #checkInputs(inputs: Readonly<Record<string, ArrayBufferView>>, batch: number): { ref: TensorRef; data: ArrayBufferView }[] {
+  #checkInputs(
+    inputs: Readonly<Record<string, ArrayBufferView>>,
+    batch: number,
+  ): { ref: TensorRef; data: ArrayBufferView }[] {
     return this.#layout.inputs.map((value) => {
       const data = inputs[value.name];
       if (!data) throw new FaceNetError('input', `plan: the input ${value.name} ${text(value.shape)} is missing.`);
       const bytes = size(resolve(value.shape, batch)) * bytesPerElement(value.dtype);
       const fits = value.dtype === 'u8' ? data.byteLength <= bytes : data.byteLength === bytes;
       if (!fits) {
-        throw new FaceNetError('input', `plan: the input ${value.name} must hold ${bytes} bytes for ${text(resolve(value.shape, batch))}, got ${data.byteLength}.`);
+        throw new FaceNetError(
+          'input',
+          `plan: the input ${value.name} must hold ${bytes} bytes for ${text(resolve(value.shape, batch))}, got ${data.byteLength}.`,
+        );
       }
       return { ref: this.#layout.ref(value, batch, false), data };
     });
   }
 
   #checkFlags(bytes: Uint8Array): void {
-    const flags = new Uint32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer);
+    const flags = new Uint32Array(
+      bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer,
+    );
     const at = flags.findIndex((flag) => flag !== 0);
     if (at >= 0) {
-      throw new FaceNetError('input', `run: every value must be finite, got NaN or infinity after ${this.#layout.checked[at]?.name}. Check pixels and weights.`);
+      throw new FaceNetError(
+        'input',
+        `run: every value must be finite, got NaN or infinity after ${this.#layout.checked[at]?.name}. Check pixels and weights.`,
+      );
     }
   }
 }
@@ -228,7 +257,10 @@ class Layout {
     this.#hoist = !this.updatesStore;
     for (const { slot, value } of graph.assignments) {
       if (value.kind !== 'operation' || updatedSlot(value) !== slot) {
-        throw new FaceNetError('input', `assign: ${slot.name} takes the result of an operation that updates it in place, got ${value.name}.`);
+        throw new FaceNetError(
+          'input',
+          `assign: ${slot.name} takes the result of an operation that updates it in place, got ${value.name}.`,
+        );
       }
     }
     this.#schedule = schedule(graph, outputs, this.#hoist);
@@ -258,7 +290,11 @@ class Layout {
 
   poison(): void {
     for (const buffer of this.#slots) {
-      this.backend.write(buffer, this.#zeroBlock * 4, new Float32Array(buffer.bytes / 4 - this.#zeroBlock).fill(Number.NaN));
+      this.backend.write(
+        buffer,
+        this.#zeroBlock * 4,
+        new Float32Array(buffer.bytes / 4 - this.#zeroBlock).fill(Number.NaN),
+      );
     }
   }
 
@@ -267,14 +303,26 @@ class Layout {
     const shape = resolve(value.shape, batch);
     const elements = size(shape);
     const slot = value.kind === 'operation' ? updatedSlot(value) : undefined;
-    if (slot || value.kind === 'parameter') return { ...this.store.ref((slot ?? value).name), stride: columns(shape), strided };
+    if (slot || value.kind === 'parameter')
+      return { ...this.store.ref((slot ?? value).name), stride: columns(shape), strided };
     const { root, offset, stride } = this.#location(value);
-    return { buffer: this.#buffer(this.#homes.get(root), value.name), dtype: value.dtype, offset: this.#first(value.dtype) + offset, stride, elements, strided };
+    return {
+      buffer: this.#buffer(this.#homes.get(root), value.name),
+      dtype: value.dtype,
+      offset: this.#first(value.dtype) + offset,
+      stride,
+      elements,
+      strided,
+    };
   }
 
   read(value: Value, batch: number): Read {
     const ref = this.ref(value, batch, false);
-    return { buffer: ref.buffer, byteOffset: ref.offset * bytesPerElement(ref.dtype), bytes: ref.elements * bytesPerElement(ref.dtype) };
+    return {
+      buffer: ref.buffer,
+      byteOffset: ref.offset * bytesPerElement(ref.dtype),
+      bytes: ref.elements * bytesPerElement(ref.dtype),
+    };
   }
 
   /** The same steps at every batch, with other params and launches. */
@@ -298,11 +346,19 @@ class Layout {
       if (name === entry.output) return this.ref(value, batch, strided);
       const input = inputs[name];
       if (input) return this.ref(input, batch, strided);
-      if (lowering.scratch?.[name] !== undefined) return this.#temporary(scratchKey(value, name), lowering.scratch[name] as number);
+      if (lowering.scratch?.[name] !== undefined)
+        return this.#temporary(scratchKey(value, name), lowering.scratch[name] as number);
       const pack = lowering.packed?.[name];
       if (pack) return this.#temporary(packedKey(inputs[pack.from] as Value, pack.step, pack.elements), pack.elements);
       if (name === 'flags' && entry.checked && this.flags) {
-        return { buffer: this.flags, dtype: 'i32', offset: 0, stride: this.checked.length, elements: this.checked.length, strided: false };
+        return {
+          buffer: this.flags,
+          dtype: 'i32',
+          offset: 0,
+          stride: this.checked.length,
+          elements: this.checked.length,
+          strided: false,
+        };
       }
       return undefined;
     };
@@ -313,8 +369,15 @@ class Layout {
       for (const [kernelName, name] of Object.entries(names)) tensors[kernelName] = find(name);
       if (entry.checked) tensors.flags = find('flags');
       return {
-        label: value.name, operator: value.operator?.name as string, kernel: step.kernel, file: step.file ?? (value.operator?.name as string),
-        tensors, params: { ...entry.params(shapes, value.attributes), ...layer, ...step.params }, launch: step.launch, constants: step.constants ?? {}, multiplyAdds,
+        label: value.name,
+        operator: value.operator?.name as string,
+        kernel: step.kernel,
+        file: step.file ?? (value.operator?.name as string),
+        tensors,
+        params: { ...entry.params(shapes, value.attributes), ...layer, ...step.params },
+        launch: step.launch,
+        constants: step.constants ?? {},
+        multiplyAdds,
       };
     };
     for (const [name, pack] of Object.entries(lowering.packed ?? {})) {
@@ -327,7 +390,13 @@ class Layout {
       (fixed ? constants : into).push(step);
     }
     const cost = entry.multiplyAdds?.(shapes, value.attributes) ?? 0;
-    const everything = { ...optional, ...Object.fromEntries([...Object.keys(lowering.scratch ?? {}), ...Object.keys(lowering.packed ?? {})].map((name) => [name, name])), [entry.output]: entry.output };
+    const everything = {
+      ...optional,
+      ...Object.fromEntries(
+        [...Object.keys(lowering.scratch ?? {}), ...Object.keys(lowering.packed ?? {})].map((name) => [name, name]),
+      ),
+      [entry.output]: entry.output,
+    };
     lowering.steps.forEach((step, index) => into.push(make(step, step.tensors ?? everything, index === 0 ? cost : 0)));
   }
 
@@ -342,7 +411,13 @@ class Layout {
   #choose(value: Value): void {
     if (this.#isView(value)) return;
     const shapes = this.#shapes(value, 1);
-    const chosen = this.backend.families.find(value.operator?.name as string, value.entry as string, shapes, value.attributes, this.#views(value));
+    const chosen = this.backend.families.find(
+      value.operator?.name as string,
+      value.entry as string,
+      shapes,
+      value.attributes,
+      this.#views(value),
+    );
     this.#chosen.set(value, chosen);
     const order = chosen?.order ?? this.#lower(value, shapes).order;
     if (order && !this.orders.includes(order)) this.orders.push(order);
@@ -375,17 +450,28 @@ class Layout {
     for (const value of operations) {
       for (const input of value.inputs) if (input) readers.set(input, [...(readers.get(input) ?? []), value]);
     }
-    const everyReaderAccepts = (value: Value) => (readers.get(value) ?? []).every((reader) => this.#viewOperator(reader) || acceptsRange(reader, value));
+    const everyReaderAccepts = (value: Value) =>
+      (readers.get(value) ?? []).every((reader) => this.#viewOperator(reader) || acceptsRange(reader, value));
     // Last concat first, so that a concat inside a concat is placed before its own parts are.
     for (const value of [...operations].reverse()) {
       if (value.operator?.name !== 'concat' || value.entry !== 'forward') continue;
       let column = 0;
       const parts = value.inputs.filter((input): input is Value => input !== undefined);
-      const fits = parts.every((part, index) =>
-        part.kind === 'operation' && !outputs.includes(part) && !this.#locations.has(part) && parts.indexOf(part) === index &&
-        this.#isFixed(part) === this.#isFixed(value) && !updatedSlot(part) && everyReaderAccepts(part) &&
-        (part.operator?.name === 'concat' ? part.entry === 'forward' : entryOf(part).strided?.includes(entryOf(part).output) ?? false) &&
-        !this.#viewOperator(part, 'slice') && part.inputs.every((input) => !input || !parts.includes(input)));
+      const fits = parts.every(
+        (part, index) =>
+          part.kind === 'operation' &&
+          !outputs.includes(part) &&
+          !this.#locations.has(part) &&
+          parts.indexOf(part) === index &&
+          this.#isFixed(part) === this.#isFixed(value) &&
+          !updatedSlot(part) &&
+          everyReaderAccepts(part) &&
+          (part.operator?.name === 'concat'
+            ? part.entry === 'forward'
+            : (entryOf(part).strided?.includes(entryOf(part).output) ?? false)) &&
+          !this.#viewOperator(part, 'slice') &&
+          part.inputs.every((input) => !input || !parts.includes(input)),
+      );
       if (!fits) continue;
       const whole = this.#location(value);
       for (const part of parts) {
@@ -395,11 +481,28 @@ class Layout {
       this.#viewValues.add(value);
     }
     for (const value of operations) {
-      if (value.operator?.name !== 'slice' || value.entry !== 'forward' || outputs.includes(value) || this.#locations.has(value)) continue;
+      if (
+        value.operator?.name !== 'slice' ||
+        value.entry !== 'forward' ||
+        outputs.includes(value) ||
+        this.#locations.has(value)
+      )
+        continue;
       const input = value.inputs[0] as Value;
-      if (!(input.kind === 'operation' || input.kind === 'input') || input.dtype !== 'f32' || (input.kind === 'operation' && updatedSlot(input)) || this.#isFixed(input) !== this.#isFixed(value) || !everyReaderAccepts(value)) continue;
+      if (
+        !(input.kind === 'operation' || input.kind === 'input') ||
+        input.dtype !== 'f32' ||
+        (input.kind === 'operation' && updatedSlot(input)) ||
+        this.#isFixed(input) !== this.#isFixed(value) ||
+        !everyReaderAccepts(value)
+      )
+        continue;
       const whole = this.#location(input);
-      this.#locations.set(value, { root: whole.root, offset: whole.offset + (value.attributes.start as number), stride: whole.stride });
+      this.#locations.set(value, {
+        root: whole.root,
+        offset: whole.offset + (value.attributes.start as number),
+        stride: whole.stride,
+      });
       this.#viewValues.add(value);
     }
   }
@@ -445,13 +548,19 @@ class Layout {
     operations.forEach((value, index) => {
       const { root } = this.#location(value);
       if (!this.#homes.has(root) && !updatedSlot(value)) {
-        const bytes = this.#tensorBytes(size(resolve(root.shape, this.batchSize)), `${root.name} ${text(resolve(root.shape, this.batchSize))}`);
+        const bytes = this.#tensorBytes(
+          size(resolve(root.shape, this.batchSize)),
+          `${root.name} ${text(resolve(root.shape, this.batchSize))}`,
+        );
         this.#homes.set(root, lifetimes.place(bytes, index, lastUse.get(root) ?? index));
       }
       if (this.#isView(value)) return;
       const lowering = this.#lower(value, this.#shapes(value, this.batchSize));
       for (const [name, elements] of Object.entries(lowering.scratch ?? {})) {
-        this.#homes.set(scratchKey(value, name), lifetimes.place(this.#tensorBytes(elements, `scratch of ${value.name}`), index, index));
+        this.#homes.set(
+          scratchKey(value, name),
+          lifetimes.place(this.#tensorBytes(elements, `scratch of ${value.name}`), index, index),
+        );
       }
       for (const pack of Object.values(lowering.packed ?? {})) {
         const from = namedInputs(value)[pack.from] as Value;
@@ -467,19 +576,30 @@ class Layout {
 
   #allocateConstant(value: Value): void {
     const { root } = this.#location(value);
-    if (!this.#homes.has(root)) this.#homes.set(root, { buffer: this.#own(this.#tensorBytes(size(root.shape), root.name), root.name) });
+    if (!this.#homes.has(root))
+      this.#homes.set(root, { buffer: this.#own(this.#tensorBytes(size(root.shape), root.name), root.name) });
     const lowering = this.#lower(value, this.#shapes(value, 1));
     for (const [name, elements] of Object.entries(lowering.scratch ?? {})) {
-      this.#homes.set(scratchKey(value, name), { buffer: this.#own(this.#tensorBytes(elements, value.name), value.name) });
+      this.#homes.set(scratchKey(value, name), {
+        buffer: this.#own(this.#tensorBytes(elements, value.name), value.name),
+      });
     }
     for (const pack of Object.values(lowering.packed ?? {})) {
       const key = packedKey(namedInputs(value)[pack.from] as Value, pack.step, pack.elements);
-      if (!this.#homes.has(key)) this.#homes.set(key, { buffer: this.#own(this.#tensorBytes(pack.elements, value.name), value.name) });
+      if (!this.#homes.has(key))
+        this.#homes.set(key, { buffer: this.#own(this.#tensorBytes(pack.elements, value.name), value.name) });
     }
   }
 
   #temporary(key: string, elements: number): TensorRef {
-    return { buffer: this.#buffer(this.#homes.get(key), key), dtype: 'f32', offset: this.#zeroBlock, stride: elements, elements, strided: false };
+    return {
+      buffer: this.#buffer(this.#homes.get(key), key),
+      dtype: 'f32',
+      offset: this.#zeroBlock,
+      stride: elements,
+      elements,
+      strided: false,
+    };
   }
 
   #buffer(home: Home | undefined, name: string): DeviceBuffer {
@@ -496,7 +616,10 @@ class Layout {
   #tensorBytes(elements: number, what: string): number {
     const bytes = (this.#zeroBlock + elements) * 4;
     if (bytes > this.backend.maxBufferBytes) {
-      throw new FaceNetError('memory', `plan: a tensor may take ${this.backend.maxBufferBytes} bytes on this device, got ${bytes} for ${what}. Use a smaller batchSize.`);
+      throw new FaceNetError(
+        'memory',
+        `plan: a tensor may take ${this.backend.maxBufferBytes} bytes on this device, got ${bytes} for ${what}. Use a smaller batchSize.`,
+      );
     }
     return bytes;
   }
@@ -512,4 +635,3 @@ class Layout {
 const scratchKey = (value: Value, name: string) => `scratch ${value.id} ${name}`;
 const packedKey = (from: Value, step: KernelStep, elements: number) =>
   `packed ${from.id} ${step.file ?? ''} ${step.kernel} ${elements} ${JSON.stringify([step.params ?? {}, step.constants ?? {}])}`;
-

@@ -55,7 +55,10 @@ export interface Backend {
    * launch alone (another batch size). Runs of one backend are executed in the order of the calls.
    * @throws 'device-lost' when the device goes away before the bytes are there.
    */
-  run(programs: readonly { readonly program: Program; readonly steps?: readonly Step[] }[], reads: readonly Read[]): Promise<Uint8Array[]>;
+  run(
+    programs: readonly { readonly program: Program; readonly steps?: readonly Step[] }[],
+    reads: readonly Read[],
+  ): Promise<Uint8Array[]>;
   /** Time of each step, by device clock where there is one. */
   profile(program: Program, steps?: readonly Step[]): Promise<StepTimes>;
   counters(): Counters;

@@ -25,13 +25,15 @@ export function schedule(graph: Graph, outputs: readonly Value[], hoist: boolean
   const fixed = new Set<Value>();
   for (const value of order) {
     const leaf = value.kind === 'parameter' || value.kind === 'constant';
-    if (hoist && (leaf || (value.kind === 'operation' && value.inputs.every((input) => !input || fixed.has(input))))) fixed.add(value);
+    if (hoist && (leaf || (value.kind === 'operation' && value.inputs.every((input) => !input || fixed.has(input)))))
+      fixed.add(value);
   }
 
   // An update writes its slot in place, so it and all that reads its result run after everything that reads the old value.
   const late = new Set<Value>();
   for (const value of order) {
-    if (value.kind === 'operation' && (updatesStore(value) || value.inputs.some((input) => input && late.has(input)))) late.add(value);
+    if (value.kind === 'operation' && (updatesStore(value) || value.inputs.some((input) => input && late.has(input))))
+      late.add(value);
   }
   const operations = order.filter((value) => value.kind === 'operation' && !fixed.has(value));
   return {
@@ -56,6 +58,7 @@ function updatesStore(value: Value): boolean {
 /** Whether the operation's kernels accept a channel range for this input. */
 export function acceptsRange(reader: Value, input: Value): boolean {
   const entry = entryOf(reader);
-  return entry.inputs.every((declared, index) =>
-    reader.inputs[index] !== input || (entry.strided?.includes(inputName(declared)) ?? false));
+  return entry.inputs.every(
+    (declared, index) => reader.inputs[index] !== input || (entry.strided?.includes(inputName(declared)) ?? false),
+  );
 }

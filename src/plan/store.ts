@@ -48,7 +48,10 @@ export class Store {
     const known = this.#slots.get(name);
     if (known) {
       if (!equal(known.shape, shape)) {
-        throw new FaceNetError('model', `store: ${name} is ${text(known.shape)}, got a request for ${text(shape)}. The weights belong to another network.`);
+        throw new FaceNetError(
+          'model',
+          `store: ${name} is ${text(known.shape)}, got a request for ${text(shape)}. The weights belong to another network.`,
+        );
       }
       return;
     }
@@ -58,7 +61,10 @@ export class Store {
   /** Sets a tensor's values, making it if needed. Copies. */
   set(name: string, data: Float32Array, shape: Shape = this.#slot(name).shape): void {
     if (data.length !== size(shape)) {
-      throw new FaceNetError('model', `store: ${name} needs ${size(shape)} values for ${text(shape)}, got ${data.length}.`);
+      throw new FaceNetError(
+        'model',
+        `store: ${name} needs ${size(shape)} values for ${text(shape)}, got ${data.length}.`,
+      );
     }
     this.define(name, shape);
     this.backend.write(this.#slot(name).buffer, 0, data);
@@ -67,12 +73,18 @@ export class Store {
 
   /** Reads tensors back, in one go. */
   async read(names: readonly string[]): Promise<Map<string, Float32Array>> {
-    const reads = names.map((name) => ({ buffer: this.#slot(name).buffer, byteOffset: 0, bytes: size(this.#slot(name).shape) * 4 }));
-    const bytes = await this.backend.run([], reads);
-    return new Map(names.map((name, index) => {
-      const { buffer, byteOffset, byteLength } = bytes[index] as Uint8Array;
-      return [name, new Float32Array(buffer.slice(byteOffset, byteOffset + byteLength))];
+    const reads = names.map((name) => ({
+      buffer: this.#slot(name).buffer,
+      byteOffset: 0,
+      bytes: size(this.#slot(name).shape) * 4,
     }));
+    const bytes = await this.backend.run([], reads);
+    return new Map(
+      names.map((name, index) => {
+        const { buffer, byteOffset, byteLength } = bytes[index] as Uint8Array;
+        return [name, new Float32Array(buffer.slice(byteOffset, byteOffset + byteLength))];
+      }),
+    );
   }
 
   /** Where a tensor lies, for plans. */
@@ -89,7 +101,8 @@ export class Store {
 
   #slot(name: string): Slot {
     const slot = this.#slots.get(name);
-    if (!slot) throw new FaceNetError('model', `store: ${name} must be set before a plan is built, got nothing of that name.`);
+    if (!slot)
+      throw new FaceNetError('model', `store: ${name} must be set before a plan is built, got nothing of that name.`);
     return slot;
   }
 }

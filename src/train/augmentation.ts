@@ -26,10 +26,30 @@ export interface Augmentation {
 
 /** What was found to matter most on small sets: without it accuracy was 11 points lower (docs/training.md). */
 export const DEFAULT_AUGMENTATION: Required<Augmentation> = {
-  flip: true, shift: 0.03, scale: 0.1, rotation: 7.5, brightness: 0.125, contrast: 0.35, colour: 0.04, grey: 0.15, blur: 0.2, erase: 0.3,
+  flip: true,
+  shift: 0.03,
+  scale: 0.1,
+  rotation: 7.5,
+  brightness: 0.125,
+  contrast: 0.35,
+  colour: 0.04,
+  grey: 0.15,
+  blur: 0.2,
+  erase: 0.3,
 };
 
-const NONE: Required<Augmentation> = { flip: false, shift: 0, scale: 0, rotation: 0, brightness: 0, contrast: 0, colour: 0, grey: 0, blur: 0, erase: 0 };
+const NONE: Required<Augmentation> = {
+  flip: false,
+  shift: 0,
+  scale: 0,
+  rotation: 0,
+  brightness: 0,
+  contrast: 0,
+  colour: 0,
+  grey: 0,
+  blur: 0,
+  erase: 0,
+};
 
 /** The whole set of numbers for `options`; false: nothing is changed. */
 export function completeAugmentation(options: Augmentation | false | undefined): Required<Augmentation> {
@@ -60,10 +80,16 @@ const factor = (random: Philox, range: number) => {
 };
 
 /** The map from output to source pixel with mirror, rotation, scale and shift about the middle of the crop put before it. */
-export function changedMap(inverse: AffineMap, width: number, height: number, options: Required<Augmentation>, random: Philox): AffineMap {
+export function changedMap(
+  inverse: AffineMap,
+  width: number,
+  height: number,
+  options: Required<Augmentation>,
+  random: Philox,
+): AffineMap {
   const mirrored = options.flip && random.uniform() < 0.5 ? -1 : 1;
   const size = factor(random, options.scale);
-  const angle = (signed(random) * options.rotation * 3.141592653589793) / 180;
+  const angle = (signed(random) * options.rotation * Math.PI) / 180;
   const [c, s] = [cosine(angle) * size, sine(angle) * size];
   const [dx, dy] = [signed(random) * options.shift * width, signed(random) * options.shift * height];
   const [mx, my] = [(width - 1) / 2, (height - 1) / 2];
@@ -78,7 +104,14 @@ export function changedMap(inverse: AffineMap, width: number, height: number, op
  * A row of controls for the operator augment. `scale` and `shift` are the model's: network input = byte * scale + shift, so that
  * brightness, contrast and colour mean shares of the range of bytes whatever the network wants.
  */
-export function changedColours(width: number, height: number, scale: readonly number[], shift: readonly number[], options: Required<Augmentation>, random: Philox): number[] {
+export function changedColours(
+  width: number,
+  height: number,
+  scale: readonly number[],
+  shift: readonly number[],
+  options: Required<Augmentation>,
+  random: Philox,
+): number[] {
   const row = new Array<number>(augmentControls.columns).fill(0);
   const contrast = factor(random, options.contrast);
   const brightness = signed(random) * options.brightness * 255;
@@ -101,7 +134,9 @@ export function changedColours(width: number, height: number, scale: readonly nu
   const [w, h] = [0.15 + 0.25 * random.uniform(), 0.15 + 0.25 * random.uniform()];
   const [left, top] = [random.uniform() * (1 - w), random.uniform() * (1 - h)];
   if (erased) {
-    [left * width, top * height, (left + w) * width, (top + h) * height].forEach((edge, index) => { row[augmentControls.rectangle + index] = Math.floor(edge); });
+    [left * width, top * height, (left + w) * width, (top + h) * height].forEach((edge, index) => {
+      row[augmentControls.rectangle + index] = Math.floor(edge);
+    });
   }
   return row;
 }

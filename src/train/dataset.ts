@@ -21,7 +21,9 @@ export function memoryDataset(items: readonly (TrainingImage & { readonly label:
   const numbers = new Map<string | number, number>();
   const labels = Int32Array.from(items, ({ label }, index) => {
     if (!(typeof label === 'string' || Number.isSafeInteger(label))) {
-      throw new FaceNetError('input', `dataset: label must be a name or a whole number, got ${String(label)}.`, { index });
+      throw new FaceNetError('input', `dataset: label must be a name or a whole number, got ${String(label)}.`, {
+        index,
+      });
     }
     if (!numbers.has(label)) numbers.set(label, numbers.size);
     return numbers.get(label) as number;

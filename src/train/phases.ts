@@ -1,6 +1,6 @@
 import { FaceNetError } from '../errors.ts';
-import type { SelectionRule } from '../ops/tripletSelection.ts';
 import type { TripletReduction } from '../ops/tripletLoss.ts';
+import type { SelectionRule } from '../ops/tripletSelection.ts';
 
 export type LossName = 'triplet' | 'soft-margin' | 'softmax' | 'cosine-margin' | 'distill';
 
@@ -74,30 +74,53 @@ const RATES = { adagrad: 0.05, adam: 1e-3, sgd: 0.1 } as const;
 /** Fills in a phase. @throws 'input' for numbers out of range. */
 export function completePhase(phase: TrainPhase): CompletePhase {
   const { loss = 'triplet', optimizer = 'adagrad', margin = 0.2, miner = 'semi-hard' } = phase;
-  const losses = (typeof loss === 'string' ? [[loss, 1] as const] : (Object.entries(loss) as [LossName, number][])).filter(([, weight]) => weight !== 0);
+  const losses = (
+    typeof loss === 'string' ? [[loss, 1] as const] : (Object.entries(loss) as [LossName, number][])
+  ).filter(([, weight]) => weight !== 0);
   const triplets = losses.some(([name]) => isTriplet(name));
   const complete: CompletePhase = {
-    steps: phase.steps, losses, reduction: phase.reduction ?? 'active-mean', scale: phase.scale ?? 8, headScale: phase.headScale ?? 24, headMargin: phase.headMargin ?? 0.2,
+    steps: phase.steps,
+    losses,
+    reduction: phase.reduction ?? 'active-mean',
+    scale: phase.scale ?? 8,
+    headScale: phase.headScale ?? 24,
+    headMargin: phase.headMargin ?? 0.2,
     stages: (phase.curriculum ?? [{ miner }]).map((stage) => ({ ...stage, margin: stage.margin ?? margin })),
-    sampler: phase.sampler ?? (triplets ? 'people' : 'shuffled'), people: phase.people ?? 45, perPerson: phase.perPerson ?? 40, extraNegatives: phase.extraNegatives ?? 0,
-    optimizer, learningRate: phase.learningRate ?? RATES[optimizer], schedule: phase.schedule ?? 'constant', warmup: phase.warmup ?? 0, weightDecay: phase.weightDecay ?? 0,
-    clipNorm: phase.clipNorm ?? 0, momentum: phase.momentum ?? 0.9,
+    sampler: phase.sampler ?? (triplets ? 'people' : 'shuffled'),
+    people: phase.people ?? 45,
+    perPerson: phase.perPerson ?? 40,
+    extraNegatives: phase.extraNegatives ?? 0,
+    optimizer,
+    learningRate: phase.learningRate ?? RATES[optimizer],
+    schedule: phase.schedule ?? 'constant',
+    warmup: phase.warmup ?? 0,
+    weightDecay: phase.weightDecay ?? 0,
+    clipNorm: phase.clipNorm ?? 0,
+    momentum: phase.momentum ?? 0.9,
   };
   if (losses.length === 0) throw new FaceNetError('input', 'train: a phase needs a loss, got none.');
-  if (!(Number.isInteger(complete.steps) && complete.steps >= 1)) throw new FaceNetError('input', `train: steps must be a whole number from 1, got ${complete.steps}.`);
+  if (!(Number.isInteger(complete.steps) && complete.steps >= 1))
+    throw new FaceNetError('input', `train: steps must be a whole number from 1, got ${complete.steps}.`);
   for (const [name, value, low, high] of [
-    ['learningRate', complete.learningRate, 0, 100], ['weightDecay', complete.weightDecay, 0, 1], ['clipNorm', complete.clipNorm, 0, 1e9], ['warmup', complete.warmup, 0, 1], ['momentum', complete.momentum, 0, 1],
+    ['learningRate', complete.learningRate, 0, 100],
+    ['weightDecay', complete.weightDecay, 0, 1],
+    ['clipNorm', complete.clipNorm, 0, 1e9],
+    ['warmup', complete.warmup, 0, 1],
+    ['momentum', complete.momentum, 0, 1],
   ] as const) {
-    if (!(value >= low && value <= high)) throw new FaceNetError('input', `train: ${name} must be from ${low} to ${high}, got ${value}.`);
+    if (!(value >= low && value <= high))
+      throw new FaceNetError('input', `train: ${name} must be from ${low} to ${high}, got ${value}.`);
   }
   for (const stage of complete.stages) {
-    if (!(stage.margin > 0 && stage.margin <= 4)) throw new FaceNetError('input', `train: margin must lie in (0, 4], got ${stage.margin}.`);
+    if (!(stage.margin > 0 && stage.margin <= 4))
+      throw new FaceNetError('input', `train: margin must lie in (0, 4], got ${stage.margin}.`);
   }
   return complete;
 }
 
 export const isTriplet = (name: LossName): boolean => name === 'triplet' || name === 'soft-margin';
-export const hasHead = (phase: CompletePhase): boolean => phase.losses.some(([name]) => name === 'softmax' || name === 'cosine-margin');
+export const hasHead = (phase: CompletePhase): boolean =>
+  phase.losses.some(([name]) => name === 'softmax' || name === 'cosine-margin');
 
 /** Learning rate at a step of a phase (both from 0). The cosine is a polynomial, so that it has the same bits everywhere. */
 export function learningRateAt(phase: CompletePhase, step: number): number {
@@ -110,7 +133,12 @@ export function learningRateAt(phase: CompletePhase, step: number): number {
 
 /** (1 + cos(pi t)) / 2 for t in [0, 1], by the sine polynomial of the distance from the middle; error below 1e-6. */
 function halfCosine(t: number): number {
-  const angle = (0.5 - t) * 3.141592653589793;
+  const angle = (0.5 - t) * Math.PI;
   const square = angle * angle;
-  return 0.5 + 0.5 * angle * (1 - (square / 6) * (1 - (square / 20) * (1 - (square / 42) * (1 - (square / 72) * (1 - square / 110)))));
+  return (
+    0.5 +
+    0.5 *
+      angle *
+      (1 - (square / 6) * (1 - (square / 20) * (1 - (square / 42) * (1 - (square / 72) * (1 - square / 110)))))
+  );
 }

@@ -25,14 +25,33 @@ export class Watchdog {
 
   check(step: TrainStep, triplets: boolean): Finding | undefined {
     if (![step.loss, step.gradientNorm, step.meanNegative].every(Number.isFinite)) {
-      return { kind: 'not-finite', text: `step ${step.step}: loss or gradient is not finite. Lower the learning rate or set clipNorm; the last checkpoint is whole.` };
+      return {
+        kind: 'not-finite',
+        text: `step ${step.step}: loss or gradient is not finite. Lower the learning rate or set clipNorm; the last checkpoint is whole.`,
+      };
     }
     return (
-      this.#sign('collapse', triplets && step.meanNegative < COLLAPSED_DISTANCE && step.strangers > 0,
-        `step ${step.step}: collapsed: the mean squared distance between strangers is ${step.meanNegative.toFixed(4)} (below ${COLLAPSED_DISTANCE}). Start with 'semi-hard', a classification phase or a teacher, or lower the learning rate.`) ??
-      this.#sign('no-pair', triplets && step.pairs === 0, `step ${step.step}: no positive pair in the batch. Raise perPerson, or use the 'people' sampler.`, 1) ??
-      this.#sign('no-negative', triplets && step.pairs > 0 && step.triplets === 0, `step ${step.step}: no pair finds a negative by this miner. Raise the margin or use 'semi-hard-or-easiest'.`) ??
-      this.#sign('dead-gradient', step.gradientNorm === 0 && step.loss > 0 && (!triplets || step.activeTriplets > 0), `step ${step.step}: the loss is ${step.loss.toFixed(4)} but every gradient is 0. This device computes a gradient wrongly, or all weights are frozen.`)
+      this.#sign(
+        'collapse',
+        triplets && step.meanNegative < COLLAPSED_DISTANCE && step.strangers > 0,
+        `step ${step.step}: collapsed: the mean squared distance between strangers is ${step.meanNegative.toFixed(4)} (below ${COLLAPSED_DISTANCE}). Start with 'semi-hard', a classification phase or a teacher, or lower the learning rate.`,
+      ) ??
+      this.#sign(
+        'no-pair',
+        triplets && step.pairs === 0,
+        `step ${step.step}: no positive pair in the batch. Raise perPerson, or use the 'people' sampler.`,
+        1,
+      ) ??
+      this.#sign(
+        'no-negative',
+        triplets && step.pairs > 0 && step.triplets === 0,
+        `step ${step.step}: no pair finds a negative by this miner. Raise the margin or use 'semi-hard-or-easiest'.`,
+      ) ??
+      this.#sign(
+        'dead-gradient',
+        step.gradientNorm === 0 && step.loss > 0 && (!triplets || step.activeTriplets > 0),
+        `step ${step.step}: the loss is ${step.loss.toFixed(4)} but every gradient is 0. This device computes a gradient wrongly, or all weights are frozen.`,
+      )
     );
   }
 

@@ -17,7 +17,10 @@ export function symmetricEigen(matrix: Float64Array, n: number): { values: Float
   for (let i = 0; i < n; i++) {
     for (let j = 0; j <= i; j++) {
       if (!(Math.abs((a[i * n + j] as number) - (a[j * n + i] as number)) <= 1e-9 * scale)) {
-        throw new FaceNetError('input', `eigen: the matrix must be finite and symmetric, got ${a[i * n + j]} and ${a[j * n + i]} at (${i}, ${j}).`);
+        throw new FaceNetError(
+          'input',
+          `eigen: the matrix must be finite and symmetric, got ${a[i * n + j]} and ${a[j * n + i]} at (${i}, ${j}).`,
+        );
       }
     }
   }
@@ -41,7 +44,9 @@ export function symmetricEigen(matrix: Float64Array, n: number): { values: Float
       }
     }
   }
-  const order = Array.from({ length: n }, (_, i) => i).sort((i, j) => (a[j * n + j] as number) - (a[i * n + i] as number));
+  const order = Array.from({ length: n }, (_, i) => i).sort(
+    (i, j) => (a[j * n + j] as number) - (a[i * n + i] as number),
+  );
   const vectors = new Float64Array(n * n);
   order.forEach((from, to) => {
     const row = v.subarray(from * n, (from + 1) * n);
@@ -66,18 +71,26 @@ function turn(m: Float64Array, i: number, j: number, c: number, s: number): void
  */
 export function whitenedTargets(embeddings: Float32Array, dimensions: number, power = 0.25): Targets {
   const rows = embeddings.length / dimensions;
-  if (!(Number.isInteger(rows) && rows >= 2)) throw new FaceNetError('input', `targets: two rows of ${dimensions} numbers or more are needed, got ${rows}.`);
-  if (!embeddings.every(Number.isFinite)) throw new FaceNetError('input', 'targets: embeddings must be finite, got one that is not.');
+  if (!(Number.isInteger(rows) && rows >= 2))
+    throw new FaceNetError('input', `targets: two rows of ${dimensions} numbers or more are needed, got ${rows}.`);
+  if (!embeddings.every(Number.isFinite))
+    throw new FaceNetError('input', 'targets: embeddings must be finite, got one that is not.');
   const unit = Float64Array.from(embeddings);
   for (let row = 0; row < rows; row++) toLengthOne(unit.subarray(row * dimensions, (row + 1) * dimensions));
   const mean = new Float64Array(dimensions);
-  unit.forEach((value, i) => { mean[i % dimensions] = (mean[i % dimensions] as number) + value / rows; });
-  unit.forEach((value, i) => { unit[i] = value - (mean[i % dimensions] as number); });
+  unit.forEach((value, i) => {
+    mean[i % dimensions] = (mean[i % dimensions] as number) + value / rows;
+  });
+  unit.forEach((value, i) => {
+    unit[i] = value - (mean[i % dimensions] as number);
+  });
   const covariance = new Float64Array(dimensions * dimensions);
   for (let row = 0; row < rows; row++) {
     for (let i = 0; i < dimensions; i++) {
       const x = (unit[row * dimensions + i] as number) / rows;
-      for (let j = 0; j < dimensions; j++) covariance[i * dimensions + j] = (covariance[i * dimensions + j] as number) + x * (unit[row * dimensions + j] as number);
+      for (let j = 0; j < dimensions; j++)
+        covariance[i * dimensions + j] =
+          (covariance[i * dimensions + j] as number) + x * (unit[row * dimensions + j] as number);
     }
   }
   const { values, vectors } = symmetricEigen(covariance, dimensions);
@@ -88,8 +101,10 @@ export function whitenedTargets(embeddings: Float32Array, dimensions: number, po
   for (let row = 0; row < rows; row++) {
     for (let axis = 0; axis < dimensions; axis++) {
       let along = 0;
-      for (let i = 0; i < dimensions; i++) along += (vectors[axis * dimensions + i] as number) * (unit[row * dimensions + i] as number);
-      target[axis] = (values[axis] as number) > least ? along / Math.sqrt(Math.sqrt(values[axis] as number)) ** (4 * power) : 0;
+      for (let i = 0; i < dimensions; i++)
+        along += (vectors[axis * dimensions + i] as number) * (unit[row * dimensions + i] as number);
+      target[axis] =
+        (values[axis] as number) > least ? along / Math.sqrt(Math.sqrt(values[axis] as number)) ** (4 * power) : 0;
     }
     toLengthOne(target);
     data.set(target, row * dimensions);
@@ -99,5 +114,8 @@ export function whitenedTargets(embeddings: Float32Array, dimensions: number, po
 
 function toLengthOne(row: Float64Array): void {
   const length = Math.sqrt(row.reduce((sum, value) => sum + value * value, 0));
-  if (length > 0) row.forEach((value, i) => { row[i] = value / length; });
+  if (length > 0)
+    row.forEach((value, i) => {
+      row[i] = value / length;
+    });
 }

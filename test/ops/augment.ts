@@ -26,7 +26,9 @@ export const spec: OperatorSpec = {
         for (let ix = 0; ix < width; ix++) {
           const source = [0, 1, 2].map((channel) => {
             let sum = 0;
-            for (let dy = -1; dy <= 1; dy++) for (let dx = -1; dx <= 1; dx++) sum += x![((n * height + near(iy + dy, height)) * width + near(ix + dx, width)) * 3 + channel]!;
+            for (let dy = -1; dy <= 1; dy++)
+              for (let dx = -1; dx <= 1; dx++)
+                sum += x![((n * height + near(iy + dy, height)) * width + near(ix + dx, width)) * 3 + channel]!;
             return (1 - row[12]!) * x![((n * height + iy) * width + ix) * 3 + channel]! + row[12]! * (sum / 9);
           });
           const painted = ix >= row[13]! && ix < row[15]! && iy >= row[14]! && iy < row[16]!;
@@ -47,8 +49,29 @@ export const spec: OperatorSpec = {
     { why: 'one pixel, left as it is', shapes: { x: [1, 1, 1, 3], controls: [1, 20] }, fill: controls([]) },
     { why: 'random colours, blur and rectangle', shapes: { x: [2, 5, 7, 3], controls: [2, 20] } },
     { why: 'half a blur, edges repeated', shapes: { x: [1, 3, 4, 3], controls: [1, 20] }, fill: controls([[12, 0.5]]) },
-    { why: 'a rectangle over part of the picture', shapes: { x: [1, 6, 5, 3], controls: [1, 20] }, fill: controls([[13, 1], [14, 2], [15, 4], [16, 5], [17, 0.25], [19, -0.5]]) },
-    { why: 'a rectangle beyond the picture', shapes: { x: [1, 3, 3, 3], controls: [1, 20] }, fill: controls([[13, -4], [14, -4], [15, 40], [16, 2], [18, 0.75]]) },
+    {
+      why: 'a rectangle over part of the picture',
+      shapes: { x: [1, 6, 5, 3], controls: [1, 20] },
+      fill: controls([
+        [13, 1],
+        [14, 2],
+        [15, 4],
+        [16, 5],
+        [17, 0.25],
+        [19, -0.5],
+      ]),
+    },
+    {
+      why: 'a rectangle beyond the picture',
+      shapes: { x: [1, 3, 3, 3], controls: [1, 20] },
+      fill: controls([
+        [13, -4],
+        [14, -4],
+        [15, 40],
+        [16, 2],
+        [18, 0.75],
+      ]),
+    },
     { why: 'pixels inside wider ones', shapes: { x: [2, 3, 3, 3], controls: [2, 20] }, slices: ['x'] },
   ],
 };

@@ -25,7 +25,8 @@ export const spec: OperatorSpec = {
       let column = r * columns;
       for (const name of parts) {
         const width = shapes[name]![shapes[name]!.length - 1]!;
-        for (const v of inputs[name]!.subarray(r * width, (r + 1) * width)) y[column++] = written ? 2 * Math.max(v, 0) : v;
+        for (const v of inputs[name]!.subarray(r * width, (r + 1) * width))
+          y[column++] = written ? 2 * Math.max(v, 0) : v;
       }
     }
     return y;
@@ -54,7 +55,11 @@ export const spec: OperatorSpec = {
     { why: 'one part', shapes: { a: [2, 3] } },
     { why: 'odd widths, copied', shapes: { a: [3, 2, 2, 5], b: [3, 2, 2, 1], c: [3, 2, 2, 7] } },
     { why: 'all eight parts', shapes: Object.fromEntries(names.map((name, i) => [name, [2, i + 1]])) },
-    { why: 'parts written in place', shapes: { a: [2, 3, 3, 8], b: [2, 3, 3, 4], c: [2, 3, 3, 12], d: [2, 3, 3, 4] }, options: { written: true } },
+    {
+      why: 'parts written in place',
+      shapes: { a: [2, 3, 3, 8], b: [2, 3, 3, 4], c: [2, 3, 3, 12], d: [2, 3, 3, 4] },
+      options: { written: true },
+    },
     { why: 'odd parts written in place', shapes: { a: [3, 5], b: [3, 2] }, options: { written: true } },
     { why: 'the same part twice', shapes: { a: [3, 5], b: [3, 2] }, options: { twice: true } },
     { why: 'parts that are channel ranges', shapes: { a: [3, 4], b: [3, 6] }, slices: ['a', 'b'] },

@@ -10,7 +10,13 @@ export const spec: OperatorSpec = {
   inputs: ['weight', 'bias', 'mean', 'variance', 'gamma', 'beta'],
   differentiable: [],
   build({ weight, bias, mean, variance, gamma, beta }, options) {
-    const folded = foldBatchNorm(weight!, bias, { mean: mean!, variance: variance!, gamma, beta, epsilon: (options.epsilon as number | undefined) ?? 1e-5 });
+    const folded = foldBatchNorm(weight!, bias, {
+      mean: mean!,
+      variance: variance!,
+      gamma,
+      beta,
+      epsilon: (options.epsilon as number | undefined) ?? 1e-5,
+    });
     return options.result === 'bias' ? folded.bias : folded.weight;
   },
   forward({ weight, bias, mean, variance, gamma, beta }, shapes, { epsilon = 1e-5, result }) {
@@ -24,9 +30,28 @@ export const spec: OperatorSpec = {
   magnitude: (_, { mean, variance }) => Math.max(...mean!.map((m, c) => Math.abs(m) / Math.sqrt(variance![c]! + 0.1))),
   cases: [
     { why: 'one weight', shapes: { weight: [1, 1, 1, 1], mean: [1], variance: [1] }, fill: { variance: positive } },
-    { why: 'all present', shapes: { weight: [3, 3, 2, 7], bias: [7], mean: [7], variance: [7], gamma: [7], beta: [7] }, fill: { variance: positive } },
-    { why: 'bias, all present', shapes: { weight: [1, 1, 2, 7], bias: [7], mean: [7], variance: [7], gamma: [7], beta: [7] }, options: { result: 'bias' }, fill: { variance: positive } },
-    { why: 'bias from nothing but statistics', shapes: { weight: [1, 1, 2, 5], mean: [5], variance: [5] }, options: { result: 'bias' }, fill: { variance: positive } },
-    { why: 'an epsilon that shows', shapes: { weight: [1, 1, 2, 5], mean: [5], variance: [5], gamma: [5] }, options: { epsilon: 0.5 }, fill: { variance: () => 0 } },
+    {
+      why: 'all present',
+      shapes: { weight: [3, 3, 2, 7], bias: [7], mean: [7], variance: [7], gamma: [7], beta: [7] },
+      fill: { variance: positive },
+    },
+    {
+      why: 'bias, all present',
+      shapes: { weight: [1, 1, 2, 7], bias: [7], mean: [7], variance: [7], gamma: [7], beta: [7] },
+      options: { result: 'bias' },
+      fill: { variance: positive },
+    },
+    {
+      why: 'bias from nothing but statistics',
+      shapes: { weight: [1, 1, 2, 5], mean: [5], variance: [5] },
+      options: { result: 'bias' },
+      fill: { variance: positive },
+    },
+    {
+      why: 'an epsilon that shows',
+      shapes: { weight: [1, 1, 2, 5], mean: [5], variance: [5], gamma: [5] },
+      options: { epsilon: 0.5 },
+      fill: { variance: () => 0 },
+    },
   ],
 };

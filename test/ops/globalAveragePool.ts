@@ -3,7 +3,8 @@ import type { OperatorSpec } from './operator-spec.ts';
 
 const UNIT = 2 ** -24;
 /** Element of y that element i of x belongs to. */
-const target = (i: number, [, height, width, channels]: readonly number[]) => Math.floor(i / (height! * width! * channels!)) * channels! + (i % channels!);
+const target = (i: number, [, height, width, channels]: readonly number[]) =>
+  Math.floor(i / (height! * width! * channels!)) * channels! + (i % channels!);
 
 export const spec: OperatorSpec = {
   operator: globalAveragePoolOperator,
@@ -12,7 +13,9 @@ export const spec: OperatorSpec = {
   forward({ x }, shapes, _, outputShape) {
     const [, height, width] = shapes.x as readonly number[];
     const y = new Float64Array(outputShape[0]! * outputShape[1]!);
-    x!.forEach((v, i) => { y[target(i, shapes.x!)]! += v / (height! * width!); });
+    x!.forEach((v, i) => {
+      y[target(i, shapes.x!)]! += v / (height! * width!);
+    });
     return y;
   },
   gradient({ x }, dy, shapes) {

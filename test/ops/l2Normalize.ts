@@ -13,8 +13,15 @@ export const spec: OperatorSpec = {
     const y = new Float64Array(x!.length);
     for (let r = 0; r < rows; r++) {
       const row = x!.subarray(r * columns, (r + 1) * columns);
-      const norm = Math.sqrt(Math.max(row.reduce((sum, v) => sum + v * v, 0), epsilon as number));
-      row.forEach((v, c) => { y[r * columns + c] = v / norm; });
+      const norm = Math.sqrt(
+        Math.max(
+          row.reduce((sum, v) => sum + v * v, 0),
+          epsilon as number,
+        ),
+      );
+      row.forEach((v, c) => {
+        y[r * columns + c] = v / norm;
+      });
     }
     return y;
   },
@@ -27,7 +34,9 @@ export const spec: OperatorSpec = {
       const square = row.reduce((sum, v) => sum + v * v, 0);
       const scale = 1 / Math.sqrt(Math.max(square, epsilon as number));
       const inner = row.reduce((sum, v, c) => sum + v * dyRow[c]!, 0);
-      row.forEach((v, c) => { dx[r * columns + c] = scale * (dyRow[c]! - (square > (epsilon as number) ? v * inner * scale * scale : 0)); });
+      row.forEach((v, c) => {
+        dx[r * columns + c] = scale * (dyRow[c]! - (square > (epsilon as number) ? v * inner * scale * scale : 0));
+      });
     }
     return { x: dx };
   },
@@ -35,7 +44,8 @@ export const spec: OperatorSpec = {
   // projection in the gradient can cancel down to the size of dy: twice the sums.
   bound: (what, shapes) => (what === 'y' ? 1 : 2) * ((shapes.x![1] as number) / 4 + 8) * UNIT,
   // dx is dy / |x| less its projection on x, which can be all of it (one column).
-  magnitude: (what, { x }, dy, shapes) => (what === 'y' ? 0 : largest(dy) / Math.max(1e-5, largest(x!)) / Math.sqrt(shapes.x![1] as number)),
+  magnitude: (what, { x }, dy, shapes) =>
+    what === 'y' ? 0 : largest(dy) / Math.max(1e-5, largest(x!)) / Math.sqrt(shapes.x![1] as number),
   cases: [
     { why: 'one element: y is its sign', shapes: { x: [1, 1] } },
     { why: 'a FaceNet batch', shapes: { x: [3, 128] } },

@@ -10,7 +10,8 @@ export const spec: OperatorSpec = {
   operator: l2PoolOperator,
   inputs: ['x'],
   build: ({ x }, options) => l2Pool(x!, options as unknown as L2PoolOptions),
-  forward: ({ x }, shapes, options, outputShape) => Float64Array.from(windows(shapes.x!, options, outputShape), (window) => length(window, x!, options)),
+  forward: ({ x }, shapes, options, outputShape) =>
+    Float64Array.from(windows(shapes.x!, options, outputShape), (window) => length(window, x!, options)),
   gradient({ x }, dy, shapes, options, outputShape) {
     const dx = new Float64Array(x!.length);
     for (const window of windows(shapes.x!, options, outputShape)) {
@@ -29,11 +30,29 @@ export const spec: OperatorSpec = {
   magnitude: (what) => (what === 'y' ? 0 : 1),
   cases: [
     { why: 'one pixel: its magnitude', shapes: { x: [1, 1, 1, 1] }, options: { size: 1 } },
-    { why: 'stride 1, padded, as nn4.small2 defines it', shapes: { x: [2, 5, 4, 7] }, options: { size: 3, padding: 1 } },
+    {
+      why: 'stride 1, padded, as nn4.small2 defines it',
+      shapes: { x: [2, 5, 4, 7] },
+      options: { size: 3, padding: 1 },
+    },
     { why: 'stride 3, as nn4.small2 was released', shapes: { x: [2, 6, 6, 5] }, options: { size: 3, stride: 3 } },
-    { why: 'all-zero windows: 0, and no gradient (OP-08)', shapes: { x: [1, 3, 6, 4] }, options: { size: 3, stride: 3 }, fill: { x: (i, uniform) => (i % 24 < 12 ? 0 : uniform()) } },
-    { why: 'epsilon under the root', shapes: { x: [1, 3, 6, 4] }, options: { size: 3, stride: 3, epsilon: 0.25 }, fill: { x: (i, uniform) => (i % 24 < 12 ? 0 : uniform()) } },
-    { why: 'ceil and asymmetric padding', shapes: { x: [2, 6, 5, 3] }, options: { size: [3, 2], stride: 2, padding: [0, 1, 1, 0], ceil: true } },
+    {
+      why: 'all-zero windows: 0, and no gradient (OP-08)',
+      shapes: { x: [1, 3, 6, 4] },
+      options: { size: 3, stride: 3 },
+      fill: { x: (i, uniform) => (i % 24 < 12 ? 0 : uniform()) },
+    },
+    {
+      why: 'epsilon under the root',
+      shapes: { x: [1, 3, 6, 4] },
+      options: { size: 3, stride: 3, epsilon: 0.25 },
+      fill: { x: (i, uniform) => (i % 24 < 12 ? 0 : uniform()) },
+    },
+    {
+      why: 'ceil and asymmetric padding',
+      shapes: { x: [2, 6, 5, 3] },
+      options: { size: [3, 2], stride: 2, padding: [0, 1, 1, 0], ceil: true },
+    },
     { why: 'stride above the window', shapes: { x: [1, 7, 7, 2] }, options: { size: 2, stride: 4 } },
     { why: 'a channel range', shapes: { x: [2, 4, 5, 6] }, options: { size: 2 }, slices: ['x'] },
   ],

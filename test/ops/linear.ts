@@ -7,11 +7,12 @@ const UNIT = 2 ** -24;
 function before({ x, weight, bias }: Tensors, [batch, outputs]: Shape): Float64Array {
   const features = weight!.length / outputs!;
   const y = new Float64Array(batch! * outputs!);
-  for (let n = 0; n < batch!; n++) for (let o = 0; o < outputs!; o++) {
-    let sum = bias ? bias[o]! : 0;
-    for (let i = 0; i < features; i++) sum += x![n * features + i]! * weight![i * outputs! + o]!;
-    y[n * outputs! + o] = sum;
-  }
+  for (let n = 0; n < batch!; n++)
+    for (let o = 0; o < outputs!; o++) {
+      let sum = bias ? bias[o]! : 0;
+      for (let i = 0; i < features; i++) sum += x![n * features + i]! * weight![i * outputs! + o]!;
+      y[n * outputs! + o] = sum;
+    }
   return y;
 }
 
@@ -35,14 +36,15 @@ export const spec: OperatorSpec = {
     const dx = new Float64Array(x.length);
     const dweight = new Float64Array(weight.length);
     const dbias = new Float64Array(outputs);
-    for (let n = 0; n < batch; n++) for (let o = 0; o < outputs; o++) {
-      const d = g[n * outputs + o]!;
-      dbias[o]! += d;
-      for (let i = 0; i < features; i++) {
-        dx[n * features + i]! += d * weight[i * outputs + o]!;
-        dweight[i * outputs + o]! += d * x[n * features + i]!;
+    for (let n = 0; n < batch; n++)
+      for (let o = 0; o < outputs; o++) {
+        const d = g[n * outputs + o]!;
+        dbias[o]! += d;
+        for (let i = 0; i < features; i++) {
+          dx[n * features + i]! += d * weight[i * outputs + o]!;
+          dweight[i * outputs + o]! += d * x[n * features + i]!;
+        }
       }
-    }
     return { x: dx, weight: dweight, bias: dbias };
   },
   // As conv2d: K roundings of random sign, four standard deviations, of partial sums as large as the largest result or sqrt(K) / 3.
@@ -51,7 +53,11 @@ export const spec: OperatorSpec = {
   cases: [
     { why: 'one product', shapes: { x: [1, 1], weight: [1, 1] } },
     { why: 'the embedding layer of nn4.small2', shapes: { x: [2, 736], weight: [736, 128], bias: [128] } },
-    { why: 'an image, flattened row by row', shapes: { x: [3, 3, 2, 8], weight: [48, 20], bias: [20] }, options: { activation: 'relu' } },
+    {
+      why: 'an image, flattened row by row',
+      shapes: { x: [3, 3, 2, 8], weight: [48, 20], bias: [20] },
+      options: { activation: 'relu' },
+    },
     { why: 'primes', shapes: { x: [5, 7], weight: [7, 13], bias: [13] } },
     { why: 'primes, an image', shapes: { x: [2, 3, 5, 7], weight: [105, 3] }, options: { activation: 'relu' } },
     { why: 'no bias', shapes: { x: [2, 16], weight: [16, 4] } },

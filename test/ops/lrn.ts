@@ -35,7 +35,9 @@ export const spec: OperatorSpec = {
     const y = new Float64Array(x!.length);
     for (let start = 0; start < y.length; start += columns) {
       const row = x!.subarray(start, start + columns);
-      spreads(row, options).forEach((s, c) => { y[start + c] = row[c]! * s ** -beta; });
+      spreads(row, options).forEach((s, c) => {
+        y[start + c] = row[c]! * s ** -beta;
+      });
     }
     return y;
   },
@@ -50,7 +52,8 @@ export const spec: OperatorSpec = {
         const d = dy[start + j]!;
         dx[start + j]! += d * s[j]! ** -beta;
         // s[j] depends on every channel of its window.
-        for (const c of window(j, columns, size)) dx[start + c]! -= d * v * beta * s[j]! ** (-beta - 1) * (alpha / size) * 2 * row[c]!;
+        for (const c of window(j, columns, size))
+          dx[start + c]! -= d * v * beta * s[j]! ** (-beta - 1) * (alpha / size) * 2 * row[c]!;
       });
     }
     return { x: dx };
@@ -74,6 +77,11 @@ export const spec: OperatorSpec = {
     { why: 'window of three, k 2', shapes: { x: [2, 14] }, options: { size: 3, alpha: 0.5, k: 2 } },
     { why: 'another power', shapes: { x: [2, 13] }, options: { alpha: 2, beta: 0.5 } },
     { why: 'a power above 1, k below 1', shapes: { x: [2, 8] }, options: { alpha: 3, beta: 1.25, k: 0.5 } },
-    { why: 'a channel range: neighbours outside the range do not count', shapes: { x: [2, 2, 2, 12] }, options: { alpha: 0.9 }, slices: ['x'] },
+    {
+      why: 'a channel range: neighbours outside the range do not count',
+      shapes: { x: [2, 2, 2, 12] },
+      options: { alpha: 0.9 },
+      slices: ['x'],
+    },
   ],
 };

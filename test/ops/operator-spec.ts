@@ -33,19 +33,41 @@ export interface OperatorSpec {
   /** Builds the operator from values through its public builder (so the attributes' defaults are tested as well). */
   build(inputs: Readonly<Record<string, Value>>, options: Readonly<Record<string, unknown>>, graph: Graph): Value;
   /** y in float64. `outputShape` is what the definition's shape rule said. */
-  forward(inputs: Tensors, shapes: Readonly<Record<string, Shape>>, options: Readonly<Record<string, unknown>>, outputShape: Shape): Float64Array;
+  forward(
+    inputs: Tensors,
+    shapes: Readonly<Record<string, Shape>>,
+    options: Readonly<Record<string, unknown>>,
+    outputShape: Shape,
+  ): Float64Array;
   /** Gradients of <y, dy> in float64, by input name, for every differentiable input. Checked by central differences of `forward`. */
-  gradient?(inputs: Tensors, dy: Float64Array, shapes: Readonly<Record<string, Shape>>, options: Readonly<Record<string, unknown>>, outputShape: Shape): Record<string, Float64Array>;
+  gradient?(
+    inputs: Tensors,
+    dy: Float64Array,
+    shapes: Readonly<Record<string, Shape>>,
+    options: Readonly<Record<string, unknown>>,
+    outputShape: Shape,
+  ): Record<string, Float64Array>;
   /**
    * Allowed error, as a fraction of the largest expected value: a formula in the reduction length and 2^-24 with its reason in
    * a comment. `what` is 'y' or 'd' + input name.
    */
-  bound(what: string, shapes: Readonly<Record<string, Shape>>, options: Readonly<Record<string, unknown>>, outputShape: Shape): number;
+  bound(
+    what: string,
+    shapes: Readonly<Record<string, Shape>>,
+    options: Readonly<Record<string, unknown>>,
+    outputShape: Shape,
+  ): number;
   /**
    * Size of the terms that are summed, where cancellation may leave results far below them: errors are relative to the larger of
    * this and the largest expected value. Default 0.
    */
-  magnitude?(what: string, inputs: Tensors, dy: Float64Array, shapes: Readonly<Record<string, Shape>>, options: Readonly<Record<string, unknown>>): number;
+  magnitude?(
+    what: string,
+    inputs: Tensors,
+    dy: Float64Array,
+    shapes: Readonly<Record<string, Shape>>,
+    options: Readonly<Record<string, unknown>>,
+  ): number;
   readonly cases: readonly Case[];
   /** Attributes type check only. */
   readonly attributes?: Attributes;

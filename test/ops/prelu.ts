@@ -10,7 +10,9 @@ export const spec: OperatorSpec = {
   forward: ({ x, slope }) => x!.map((v, i) => (v > 0 ? v : slope![i % slope!.length]! * v)),
   gradient({ x, slope }, dy) {
     const dslope = new Float64Array(slope!.length);
-    x!.forEach((v, i) => { if (v <= 0) dslope[i % slope!.length]! += v * dy[i]!; });
+    x!.forEach((v, i) => {
+      if (v <= 0) dslope[i % slope!.length]! += v * dy[i]!;
+    });
     return { x: dy.map((d, i) => (x![i]! > 0 ? d : slope![i % slope!.length]! * d)), slope: dslope };
   },
   // One product; dslope: its sum over the rows, 256 partial sums in one order or another, so at most 256 + rows / 256 additions.
@@ -21,7 +23,9 @@ export const spec: OperatorSpec = {
   magnitude(what, { x, slope }, dy) {
     if (what !== 'dslope') return 0;
     const sums = new Float64Array(slope!.length);
-    x!.forEach((v, i) => { sums[i % sums.length]! += Math.abs(Math.min(v, 0) * dy[i]!); });
+    x!.forEach((v, i) => {
+      sums[i % sums.length]! += Math.abs(Math.min(v, 0) * dy[i]!);
+    });
     return Math.max(...sums);
   },
   cases: [
@@ -29,8 +33,16 @@ export const spec: OperatorSpec = {
     { why: 'an odd number of channels', shapes: { x: [2, 3, 2, 7], slope: [7] } },
     { why: 'more rows than the tree is wide', shapes: { x: [2, 15, 20, 5], slope: [5] } },
     { why: '16 channels and a tail', shapes: { x: [5, 22], slope: [22] } },
-    { why: 'no negative value: no gradient for the slope', shapes: { x: [3, 4], slope: [4] }, fill: { x: (_, uniform) => Math.abs(uniform()) } },
-    { why: 'zeros take the negative side', shapes: { x: [2, 5], slope: [5] }, fill: { x: (i, uniform) => (i % 2 ? 0 : uniform()) } },
+    {
+      why: 'no negative value: no gradient for the slope',
+      shapes: { x: [3, 4], slope: [4] },
+      fill: { x: (_, uniform) => Math.abs(uniform()) },
+    },
+    {
+      why: 'zeros take the negative side',
+      shapes: { x: [2, 5], slope: [5] },
+      fill: { x: (i, uniform) => (i % 2 ? 0 : uniform()) },
+    },
     { why: 'a channel range', shapes: { x: [3, 2, 2, 6], slope: [6] }, slices: ['x'] },
   ],
 };

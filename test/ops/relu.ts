@@ -14,7 +14,11 @@ export const spec: OperatorSpec = {
     { why: 'scalar tail of one to three channels', shapes: { x: [5, 7] } },
     { why: 'an image', shapes: { x: [2, 3, 5, 12] } },
     { why: 'no positive value', shapes: { x: [3, 6] }, fill: { x: (_, uniform) => -Math.abs(uniform()) } },
-    { why: 'exactly zero: the gradient is 0', shapes: { x: [2, 5] }, fill: { x: (i, uniform) => (i % 2 ? 0 : uniform()) } },
+    {
+      why: 'exactly zero: the gradient is 0',
+      shapes: { x: [2, 5] },
+      fill: { x: (i, uniform) => (i % 2 ? 0 : uniform()) },
+    },
     { why: 'a channel range', shapes: { x: [2, 3, 2, 6] }, slices: ['x'] },
   ],
 };

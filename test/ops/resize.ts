@@ -5,7 +5,12 @@ const UNIT = 2 ** -24;
 type Options = Readonly<Record<string, unknown>>;
 
 /** Weights of every input line for output line `o`, from the definition. */
-function weights(o: number, from: number, to: number, { method = 'bilinear', antialias = false }: Options): Float64Array {
+function weights(
+  o: number,
+  from: number,
+  to: number,
+  { method = 'bilinear', antialias = false }: Options,
+): Float64Array {
   const found = new Float64Array(from);
   if (method === 'area') {
     // Input line i spans [i, i + 1), output line o spans [o, o + 1) * from / to; compared in whole numbers.
@@ -29,26 +34,38 @@ function weights(o: number, from: number, to: number, { method = 'bilinear', ant
 }
 
 /** Calls `visit` with every (input element, output element, weight). */
-function pairs(x: readonly number[], y: readonly number[], options: Options, visit: (input: number, output: number, weight: number) => void): void {
+function pairs(
+  x: readonly number[],
+  y: readonly number[],
+  options: Options,
+  visit: (input: number, output: number, weight: number) => void,
+): void {
   const [batch, height, width, channels] = x as [number, number, number, number];
   const [, outHeight, outWidth] = y as [number, number, number];
   for (let oy = 0; oy < outHeight; oy++) {
     const down = weights(oy, height, outHeight, options);
     for (let ox = 0; ox < outWidth; ox++) {
       const across = weights(ox, width, outWidth, options);
-      down.forEach((wy, iy) => across.forEach((wx, ix) => {
-        if (wy * wx === 0) return;
-        for (let n = 0; n < batch; n++) {
-          for (let c = 0; c < channels; c++) {
-            visit(((n * height + iy) * width + ix) * channels + c, ((n * outHeight + oy) * outWidth + ox) * channels + c, wy * wx);
+      down.forEach((wy, iy) =>
+        across.forEach((wx, ix) => {
+          if (wy * wx === 0) return;
+          for (let n = 0; n < batch; n++) {
+            for (let c = 0; c < channels; c++) {
+              visit(
+                ((n * height + iy) * width + ix) * channels + c,
+                ((n * outHeight + oy) * outWidth + ox) * channels + c,
+                wy * wx,
+              );
+            }
           }
-        }
-      }));
+        }),
+      );
     }
   }
 }
 
-const ratio = (x: readonly number[], { height, width }: Options) => [(height as number) / x[1]!, (width as number) / x[2]!] as const;
+const ratio = (x: readonly number[], { height, width }: Options) =>
+  [(height as number) / x[1]!, (width as number) / x[2]!] as const;
 
 export const spec: OperatorSpec = {
   operator: resizeOperator,
@@ -56,12 +73,16 @@ export const spec: OperatorSpec = {
   build: ({ x }, options) => resize(x!, options as unknown as ResizeOptions),
   forward({ x }, shapes, options, outputShape) {
     const y = new Float64Array(outputShape.reduce((a, b) => a * b));
-    pairs(shapes.x!, outputShape, options, (input, output, weight) => { y[output]! += weight * x![input]!; });
+    pairs(shapes.x!, outputShape, options, (input, output, weight) => {
+      y[output]! += weight * x![input]!;
+    });
     return y;
   },
   gradient({ x }, dy, shapes, options, outputShape) {
     const dx = new Float64Array(x!.length);
-    pairs(shapes.x!, outputShape, options, (input, output, weight) => { dx[input]! += weight * dy[output]!; });
+    pairs(shapes.x!, outputShape, options, (input, output, weight) => {
+      dx[input]! += weight * dy[output]!;
+    });
     return { x: dx };
   },
   // Each direction: weights rounded once, `taps` products added, where one line meets at most 2 / ratio + 1 others forward and
@@ -80,11 +101,23 @@ export const spec: OperatorSpec = {
     { why: 'grows by a prime, shrinks by another', shapes: { x: [1, 5, 11, 5] }, options: { height: 7, width: 3 } },
     { why: 'one direction alone', shapes: { x: [2, 6, 5, 4] }, options: { height: 4, width: 5 } },
     { why: 'the other direction alone', shapes: { x: [2, 4, 6, 4] }, options: { height: 4, width: 9 } },
-    { why: 'shrinks without a filter: some pixels are not read', shapes: { x: [1, 12, 12, 3] }, options: { height: 3, width: 4 } },
+    {
+      why: 'shrinks without a filter: some pixels are not read',
+      shapes: { x: [1, 12, 12, 3] },
+      options: { height: 3, width: 4 },
+    },
     { why: 'antialiased', shapes: { x: [2, 11, 9, 3] }, options: { height: 3, width: 4, antialias: true } },
-    { why: 'antialiased down, plain up', shapes: { x: [1, 9, 3, 2] }, options: { height: 4, width: 7, antialias: true } },
+    {
+      why: 'antialiased down, plain up',
+      shapes: { x: [1, 9, 3, 2] },
+      options: { height: 4, width: 7, antialias: true },
+    },
     { why: 'area, whole factor', shapes: { x: [2, 6, 8, 3] }, options: { height: 3, width: 2, method: 'area' } },
-    { why: 'area, overlapping windows', shapes: { x: [2, 7, 10, 4] }, options: { height: 3, width: 4, method: 'area' } },
+    {
+      why: 'area, overlapping windows',
+      shapes: { x: [2, 7, 10, 4] },
+      options: { height: 3, width: 4, method: 'area' },
+    },
     { why: 'area, growing', shapes: { x: [1, 3, 2, 2] }, options: { height: 5, width: 4, method: 'area' } },
     { why: 'a channel range', shapes: { x: [2, 4, 5, 6] }, options: { height: 7, width: 3 }, slices: ['x'] },
   ],

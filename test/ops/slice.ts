@@ -12,7 +12,8 @@ export const spec: OperatorSpec = {
   operator: sliceOperator,
   inputs: ['x'],
   // `inside`: the source is a result and the reader accepts a channel range, so that a plan reads in place.
-  build: ({ x }, { inside, ...options }) => (inside ? relu(slice(relu(x!), options as { start: number })) : slice(x!, options as { start: number })),
+  build: ({ x }, { inside, ...options }) =>
+    inside ? relu(slice(relu(x!), options as { start: number })) : slice(x!, options as { start: number }),
   forward({ x }, shapes, options, outputShape) {
     const { columns, start, channels } = range(shapes.x!, options);
     return Float64Array.from({ length: outputShape.reduce((a, b) => a * b) }, (_, i) => {

@@ -9,7 +9,9 @@ function forward(x: Float64Array, columns: number): Float64Array {
     const row = x.subarray(start, start + columns);
     const largest = row.reduce((a, b) => Math.max(a, b));
     const sum = row.reduce((total, v) => total + Math.exp(v - largest), 0);
-    row.forEach((v, c) => { y[start + c] = Math.exp(v - largest) / sum; });
+    row.forEach((v, c) => {
+      y[start + c] = Math.exp(v - largest) / sum;
+    });
   }
   return y;
 }
@@ -45,7 +47,12 @@ export const spec: OperatorSpec = {
     { why: 'more columns than the tree is wide', shapes: { x: [2, 261] } },
     { why: 'a map of two classes, as MTCNN', shapes: { x: [2, 3, 5, 2] } },
     { why: 'all negative and far from 0', shapes: { x: [2, 6] }, fill: { x: (_, uniform) => uniform() - 1000 } },
-    { why: 'beyond the range of exp: the largest is subtracted', shapes: { x: [2, 5] }, options: { range: 300 }, fill: { x: (i) => [200, 100, -100, 199, 0][i % 5]! } },
+    {
+      why: 'beyond the range of exp: the largest is subtracted',
+      shapes: { x: [2, 5] },
+      options: { range: 300 },
+      fill: { x: (i) => [200, 100, -100, 199, 0][i % 5]! },
+    },
     { why: 'a channel range', shapes: { x: [3, 6] }, slices: ['x'] },
   ],
 };

@@ -20,8 +20,15 @@ export class KernelTable {
 
   constructor(module: WebAssembly.Module) {
     const section = WebAssembly.Module.customSections(module, 'kernels')[0];
-    if (!section) throw new FaceNetError('internal', 'wasm: the module has no section "kernels". Build it with node build.mjs wasm.');
-    const list = JSON.parse(new TextDecoder().decode(section)) as { name: string; parameters: [string, 'usize' | 'u32' | 'i32' | 'f32'][] }[];
+    if (!section)
+      throw new FaceNetError(
+        'internal',
+        'wasm: the module has no section "kernels". Build it with node build.mjs wasm.',
+      );
+    const list = JSON.parse(new TextDecoder().decode(section)) as {
+      name: string;
+      parameters: [string, 'usize' | 'u32' | 'i32' | 'f32'][];
+    }[];
     list.forEach(({ name, parameters }, number) => this.#kernels.set(name, { number, parameters }));
   }
 
@@ -41,7 +48,11 @@ export class KernelTable {
       words[at++] = kernel.number;
       for (const [parameter, type] of kernel.parameters) {
         const value = argument(step, parameter, type);
-        if (value === undefined) throw new FaceNetError('internal', `wasm: ${name} takes ${parameter}, the step ${step.label} has no such tensor or number.`);
+        if (value === undefined)
+          throw new FaceNetError(
+            'internal',
+            `wasm: ${name} takes ${parameter}, the step ${step.label} has no such tensor or number.`,
+          );
         if (type === 'f32') floats[at++] = value;
         else words[at++] = value;
       }
@@ -50,7 +61,8 @@ export class KernelTable {
   }
 }
 
-export const kernelName = (step: Step): string => `${step.operator}${step.kernel.charAt(0).toUpperCase()}${step.kernel.slice(1)}`;
+export const kernelName = (step: Step): string =>
+  `${step.operator}${step.kernel.charAt(0).toUpperCase()}${step.kernel.slice(1)}`;
 
 function argument(step: Step, parameter: string, type: string): number | undefined {
   if (type === 'usize') {
@@ -59,7 +71,8 @@ function argument(step: Step, parameter: string, type: string): number | undefin
     return tensor ? (tensor.buffer as WasmBuffer).address + tensor.offset * bytesPerElement(tensor.dtype) : 0;
   }
   if (parameter in step.params) return step.params[parameter];
-  if (parameter.endsWith('Stride') && parameter.slice(0, -6) in step.tensors) return step.tensors[parameter.slice(0, -6)]?.stride ?? 0;
+  if (parameter.endsWith('Stride') && parameter.slice(0, -6) in step.tensors)
+    return step.tensors[parameter.slice(0, -6)]?.stride ?? 0;
   const tensor = parameter.startsWith('has') ? parameter.charAt(3).toLowerCase() + parameter.slice(4) : '';
   if (tensor in step.tensors) return step.tensors[tensor] ? 1 : 0;
   return undefined;

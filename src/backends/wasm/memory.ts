@@ -4,7 +4,10 @@ import { FaceNetError } from '../../errors.ts';
 const ALIGNMENT = 64;
 const PAGE = 65536;
 
-interface Block { start: number; bytes: number }
+interface Block {
+  start: number;
+  bytes: number;
+}
 
 /**
  * The linear memory of one module and its allocator: first fit over a list of free blocks, which merge when they touch. Views
@@ -83,8 +86,12 @@ export class WasmMemory {
   #grow(end: number, need: number, label: string): void {
     const missing = end - this.memory.buffer.byteLength;
     if (missing <= 0) return;
-    const fail = (cause?: unknown) => new FaceNetError('memory',
-      `wasm: ${label} needs ${need} bytes, got ${this.#maximumBytes - this.#end} of ${this.#maximumBytes} left. Use a smaller batchSize.`, { cause });
+    const fail = (cause?: unknown) =>
+      new FaceNetError(
+        'memory',
+        `wasm: ${label} needs ${need} bytes, got ${this.#maximumBytes - this.#end} of ${this.#maximumBytes} left. Use a smaller batchSize.`,
+        { cause },
+      );
     if (end > this.#maximumBytes) throw fail();
     try {
       this.memory.grow(Math.ceil(missing / PAGE));

@@ -31,7 +31,14 @@ async function port(): Promise<Port> {
 const parent = await port();
 
 const run = async (start: ThreadStart) => {
-  const instance = await WebAssembly.instantiate(start.module, { env: { memory: start.memory, abort: () => { throw new Error('abort'); } } });
+  const instance = await WebAssembly.instantiate(start.module, {
+    env: {
+      memory: start.memory,
+      abort: () => {
+        throw new Error('abort');
+      },
+    },
+  });
   const exports = instance.exports as Record<string, (...args: number[]) => void>;
   exports.prepareThreads?.(start.control, start.threads, start.spin);
   parent.postMessage('ready');

@@ -97,7 +97,13 @@ export class WasmBackend implements Backend {
   #failure: Error | undefined;
   #disposed = false;
 
-  private constructor(options: WasmBackendOptions, memory: WasmMemory, maximumBytes: number, exports: Exports, threads: readonly Thread[]) {
+  private constructor(
+    options: WasmBackendOptions,
+    memory: WasmMemory,
+    maximumBytes: number,
+    exports: Exports,
+    threads: readonly Thread[],
+  ) {
     this.#memory = memory;
     this.#exports = exports;
     this.#threads = threads;
@@ -106,24 +112,50 @@ export class WasmBackend implements Backend {
     this.adapter = { threads: threads.length + 1, relaxed: options.relaxed };
     this.families = bindFamilies(wasmFamilies, this.adapter);
     const count = this.adapter.threads;
-    this.description = options.why ?? `wasm, ${count} thread${count === 1 ? '' : 's'}, ${options.relaxed ? 'fused multiply-add' : 'plain SIMD'}`;
-    for (const thread of threads) thread.failed.then((error) => { this.#failure = error; });
+    this.description =
+      options.why ??
+      `wasm, ${count} thread${count === 1 ? '' : 's'}, ${options.relaxed ? 'fused multiply-add' : 'plain SIMD'}`;
+    for (const thread of threads)
+      thread.failed.then((error) => {
+        this.#failure = error;
+      });
   }
 
   /** @throws 'device' when the module or the workers do not start, 'memory' when no linear memory can be had. */
   static async create(options: WasmBackendOptions): Promise<WasmBackend> {
     const { module, shared, threads, spin = SPIN } = options;
-    if (!(Number.isInteger(threads) && threads >= 1)) throw new FaceNetError('input', `wasm: threads must be a whole number from 1, got ${threads}.`);
+    if (!(Number.isInteger(threads) && threads >= 1))
+      throw new FaceNetError('input', `wasm: threads must be a whole number from 1, got ${threads}.`);
     if (threads > 1 && !(shared && options.startThread)) {
-      throw new FaceNetError('device', `wasm: ${threads} threads need shared memory and workers, which this runtime does not offer. Use threads: 1.`);
+      throw new FaceNetError(
+        'device',
+        `wasm: ${threads} threads need shared memory and workers, which this runtime does not offer. Use threads: 1.`,
+      );
     }
     const { memory, maximumBytes } = makeMemory(shared, options.maximumBytes ?? 2 ** 32);
-    const instance = await WebAssembly.instantiate(module, { env: { memory, abort: () => { throw new FaceNetError('internal', 'wasm: abort.'); } } });
+    const instance = await WebAssembly.instantiate(module, {
+      env: {
+        memory,
+        abort: () => {
+          throw new FaceNetError('internal', 'wasm: abort.');
+        },
+      },
+    });
     const exports = instance.exports as unknown as Exports;
     const started: Thread[] = [];
     try {
       for (let thread = 1; thread < threads; thread++) {
-        started.push((options.startThread as (start: ThreadStart) => Thread)({ module, memory, control: CONTROL, thread, threads, spin, seen: 0 }));
+        started.push(
+          (options.startThread as (start: ThreadStart) => Thread)({
+            module,
+            memory,
+            control: CONTROL,
+            thread,
+            threads,
+            spin,
+            seen: 0,
+          }),
+        );
       }
       await Promise.race([
         Promise.all(started.map((thread) => thread.ready)),
@@ -131,7 +163,11 @@ export class WasmBackend implements Backend {
       ]);
     } catch (cause) {
       for (const thread of started) await thread.terminate();
-      throw new FaceNetError('device', `wasm: ${threads - 1} workers must start, got: ${(cause as Error).message}. Use threads: 1.`, { cause });
+      throw new FaceNetError(
+        'device',
+        `wasm: ${threads - 1} workers must start, got: ${(cause as Error).message}. Use threads: 1.`,
+        { cause },
+      );
     }
     exports.prepareThreads(CONTROL, threads, options.mustSpin ? NEVER_SLEEP : spin);
     return new WasmBackend(options, new WasmMemory(memory, maximumBytes, HEAP), maximumBytes, exports, started);
@@ -150,9 +186,15 @@ export class WasmBackend implements Backend {
   write(buffer: DeviceBuffer, byteOffset: number, data: ArrayBufferView): void {
     this.#live();
     if (byteOffset + data.byteLength > buffer.bytes) {
-      throw new FaceNetError('internal', `wasm: a write must end within ${buffer.bytes} bytes, got ${byteOffset + data.byteLength}.`);
+      throw new FaceNetError(
+        'internal',
+        `wasm: a write must end within ${buffer.bytes} bytes, got ${byteOffset + data.byteLength}.`,
+      );
     }
-    this.#memory.bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), (buffer as WasmBuffer).address + byteOffset);
+    this.#memory.bytes.set(
+      new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+      (buffer as WasmBuffer).address + byteOffset,
+    );
   }
 
   async prepare(steps: readonly Step[]): Promise<Program> {
@@ -170,7 +212,10 @@ export class WasmBackend implements Backend {
     });
   }
 
-  async run(programs: readonly { readonly program: Program; readonly steps?: readonly Step[] }[], reads: readonly Read[]): Promise<Uint8Array[]> {
+  async run(
+    programs: readonly { readonly program: Program; readonly steps?: readonly Step[] }[],
+    reads: readonly Read[],
+  ): Promise<Uint8Array[]> {
     this.#live();
     for (const { program, steps = program.steps } of programs) {
       const { address } = this.#load(program, steps);
@@ -196,7 +241,10 @@ export class WasmBackend implements Backend {
 
   counters(): Counters {
     return {
-      buffers: this.#memory.blocks - this.#programs, bytes: this.#memory.allocated, programs: this.#programs, pipelines: 0,
+      buffers: this.#memory.blocks - this.#programs,
+      bytes: this.#memory.allocated,
+      programs: this.#programs,
+      pipelines: 0,
       workers: this.#disposed ? 0 : this.#threads.length,
     };
   }
@@ -228,7 +276,12 @@ export class WasmBackend implements Backend {
 
   #live(): void {
     if (this.#disposed) throw new FaceNetError('disposed', 'wasm: the backend was used after dispose().');
-    if (this.#failure) throw new FaceNetError('device-lost', `wasm: every worker must stay alive, got: ${this.#failure.message}. Create a new object.`, { cause: this.#failure });
+    if (this.#failure)
+      throw new FaceNetError(
+        'device-lost',
+        `wasm: every worker must stay alive, got: ${this.#failure.message}. Create a new object.`,
+        { cause: this.#failure },
+      );
   }
 }
 

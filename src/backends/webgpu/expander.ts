@@ -236,7 +236,8 @@ class Writer {
       const token = tokens[p] as Token;
       const { text } = token;
       if (token.blank) {
-        if (LOOSE_MARK.test(text)) this.#fail(token, 'the mark belongs behind the "{" of a for loop, spelt "// unroll"');
+        if (LOOSE_MARK.test(text))
+          this.#fail(token, 'the mark belongs behind the "{" of a for loop, spelt "// unroll"');
         this.pieces.push(text);
         this.#line += newlines(text);
         continue;
@@ -255,13 +256,21 @@ class Writer {
         }
       }
       if (this.#depth > 0 && !token.member) {
-        const last = text === 'var' ? this.#declaration(p) : text === 'array' ? this.#refuseArray(token) : this.#element(p);
+        const last =
+          text === 'var' ? this.#declaration(p) : text === 'array' ? this.#refuseArray(token) : this.#element(p);
         if (last !== undefined) {
           p = last;
           continue;
         }
       }
-      this.#put(token, this.#variables.has(text) && !token.member ? `${this.#values.get(text)}u` : text === 'subgroupShuffle' ? this.#shuffle(p) : text);
+      this.#put(
+        token,
+        this.#variables.has(text) && !token.member
+          ? `${this.#values.get(text)}u`
+          : text === 'subgroupShuffle'
+            ? this.#shuffle(p)
+            : text,
+      );
     }
   }
 
@@ -276,10 +285,15 @@ class Writer {
   }
 
   #refuseHiding(token: Token, at: number, previous: string): void {
-    const declares = this.#depth > 0
-      ? previous === 'let' || previous === 'var' || previous === 'const'
-      : (previous === '(' || previous === ',') && this.#tokens[after(this.#tokens, at)]?.text === ':';
-    if (declares) this.#fail(token, `${token.text} hides ${this.#variables.has(token.text) ? 'the variable of an unrolled loop' : 'a module constant'}`);
+    const declares =
+      this.#depth > 0
+        ? previous === 'let' || previous === 'var' || previous === 'const'
+        : (previous === '(' || previous === ',') && this.#tokens[after(this.#tokens, at)]?.text === ':';
+    if (declares)
+      this.#fail(
+        token,
+        `${token.text} hides ${this.#variables.has(token.text) ? 'the variable of an unrolled loop' : 'a module constant'}`,
+      );
   }
 
   #refuseArray(token: Token): never {
@@ -305,7 +319,8 @@ class Writer {
       const end = closing(tokens, brace);
       for (let p = mark; p < end; p++) {
         const jump = tokens[p] as Token;
-        if (jump.text === 'break' || jump.text === 'continue') this.#fail(jump, `${jump.text} may not stand inside an unrolled loop`);
+        if (jump.text === 'break' || jump.text === 'continue')
+          this.#fail(jump, `${jump.text} may not stand inside an unrolled loop`);
       }
       loop = { variable, first: mark + 1, end, from: [from, middle], to: [to, find(tokens, to, ';')] };
     }
@@ -324,7 +339,11 @@ class Writer {
     const to = evaluate(this.#tokens, ...loop.to, this.#values);
     if (from === undefined || to === undefined) return this.#refuseHead(this.#tokens.indexOf(token));
     if (to - from > MAX_TRIPS) this.#fail(token, `a loop may be unrolled ${MAX_TRIPS} times, got ${to - from}`);
-    if (this.#values.has(variable)) this.#fail(token, `${variable} hides ${this.#variables.has(variable) ? 'the variable of an unrolled loop' : 'a module constant'}`);
+    if (this.#values.has(variable))
+      this.#fail(
+        token,
+        `${variable} hides ${this.#variables.has(variable) ? 'the variable of an unrolled loop' : 'a module constant'}`,
+      );
     const outer = this.#iteration;
     this.#variables.add(variable);
     this.#depth++;
@@ -365,7 +384,10 @@ class Writer {
     const known = this.#arrays.get(name);
     if (known && known.line !== token.line) this.#fail(token, `${name} is declared twice in one function`);
     this.#arrays.set(name, { line: token.line, sizes });
-    const elements = sizes.reduce((names, size) => names.flatMap((n) => Array.from({ length: size }, (_, k) => `${n}_${k}`)), [name]);
+    const elements = sizes.reduce(
+      (names, size) => names.flatMap((n) => Array.from({ length: size }, (_, k) => `${n}_${k}`)),
+      [name],
+    );
     for (const element of elements) {
       if (this.#names.has(element)) this.#fail(token, `${element} is already a name in this file`);
       this.#put(token, `var ${element} : ${join(type)}; `);
@@ -387,7 +409,8 @@ class Writer {
       if (tokens[open]?.text !== '[') this.#fail(token, `${token.text} may only be used element by element`);
       p = closing(tokens, open);
       const index = evaluate(tokens, open + 1, p, this.#values);
-      if (index === undefined) this.#fail(token, `an index of ${token.text} is not constant: is a "// unroll" missing?`);
+      if (index === undefined)
+        this.#fail(token, `an index of ${token.text} is not constant: is a "// unroll" missing?`);
       if (index < 0 || index >= size) this.#fail(token, `index ${index} of ${token.text} is outside 0..${size - 1}`);
       element += `_${index}`;
     }
@@ -440,7 +463,11 @@ export function expand(source: string, constants: Constants = {}): Expansion {
 }
 
 /** A compiler's message about expanded code, in terms of the source file: 'conv2d.wgsl:60 (i=0): error: ...'. */
-export function explain(message: { readonly lineNum: number; readonly type: string; readonly message: string }, expansion: Expansion, file: string): string {
+export function explain(
+  message: { readonly lineNum: number; readonly type: string; readonly message: string },
+  expansion: Expansion,
+  file: string,
+): string {
   const { line, iteration } = expansion.origin(message.lineNum);
   return `${file}:${line}${iteration && ` (${iteration})`}: ${message.type}: ${message.message}`;
 }

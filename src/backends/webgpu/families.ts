@@ -10,5 +10,11 @@ import type { WebGpuAdapter } from './webgpu-backend.ts';
 
 /** Operators with several kernels on this backend. */
 export const webgpuFamilies: Readonly<Record<string, FamilyTable<WebGpuAdapter>>> = {
-  add, conv2d, l2Pool, linear, lrn, maxPool, relu,
+  add,
+  conv2d,
+  l2Pool,
+  linear,
+  lrn,
+  maxPool,
+  relu,
 };

@@ -1,7 +1,7 @@
 import { shaders } from 'facenet-gpu:shaders';
 import { FaceNetError } from '../../errors.ts';
 import type { Step } from '../../plan/step.ts';
-import { type Expansion, expand, explain, ExpandError } from './expander.ts';
+import { ExpandError, type Expansion, expand, explain } from './expander.ts';
 import { readWgsl, type WgslEntryPoint, type WgslFile } from './wgsl.ts';
 
 /** A compiled kernel and what the host needs to launch it. */
@@ -62,19 +62,35 @@ export class Pipelines {
     const module = await this.#module(name, tiles);
     const value = (expression: string): number => {
       const literal = Number(expression.replace(/[ui]$/, ''));
-      return Number.isNaN(literal) ? (overrides[expression] ?? tiles[expression] ?? file.constants.get(expression)?.value ?? Number.NaN) : literal;
+      return Number.isNaN(literal)
+        ? (overrides[expression] ?? tiles[expression] ?? file.constants.get(expression)?.value ?? Number.NaN)
+        : literal;
     };
     const workgroupSize = entryPoint.workgroupSize.reduce((product, expression) => product * value(expression), 1);
-    if (!(workgroupSize >= 1)) throw new FaceNetError('internal', `webgpu: shaders/${name}.wgsl: @workgroup_size of ${kernel} must be literals or constants, got (${entryPoint.workgroupSize.join(', ')}).`);
+    if (!(workgroupSize >= 1))
+      throw new FaceNetError(
+        'internal',
+        `webgpu: shaders/${name}.wgsl: @workgroup_size of ${kernel} must be literals or constants, got (${entryPoint.workgroupSize.join(', ')}).`,
+      );
     const limit = this.#device.limits.maxComputeInvocationsPerWorkgroup;
-    if (workgroupSize > limit) throw new FaceNetError('device', `webgpu: ${name}.${kernel} needs ${workgroupSize} invocations in a workgroup, got a limit of ${limit}.`);
+    if (workgroupSize > limit)
+      throw new FaceNetError(
+        'device',
+        `webgpu: ${name}.${kernel} needs ${workgroupSize} invocations in a workgroup, got a limit of ${limit}.`,
+      );
     try {
       const pipeline = await this.#device.createComputePipelineAsync({
-        label: `${name}.${kernel}`, layout: 'auto', compute: { module, entryPoint: kernel, constants: overrides },
+        label: `${name}.${kernel}`,
+        layout: 'auto',
+        compute: { module, entryPoint: kernel, constants: overrides },
       });
       return { pipeline, file, entryPoint, workgroupSize };
     } catch (cause) {
-      throw new FaceNetError('internal', `webgpu: shaders/${name}.wgsl ${kernel} ${JSON.stringify(constants)}: ${(cause as Error).message}`, { cause });
+      throw new FaceNetError(
+        'internal',
+        `webgpu: shaders/${name}.wgsl ${kernel} ${JSON.stringify(constants)}: ${(cause as Error).message}`,
+        { cause },
+      );
     }
   }
 
@@ -93,14 +109,18 @@ export class Pipelines {
     try {
       expansion = expand(shaders[name] as string, tiles);
     } catch (cause) {
-      if (cause instanceof ExpandError) throw new FaceNetError('internal', `webgpu: shaders/${name}.wgsl: ${cause.message}`, { cause });
+      if (cause instanceof ExpandError)
+        throw new FaceNetError('internal', `webgpu: shaders/${name}.wgsl: ${cause.message}`, { cause });
       throw cause;
     }
     const module = this.#device.createShaderModule({ label: `shaders/${name}.wgsl`, code: expansion.code });
     const { messages } = await module.getCompilationInfo();
     const errors = messages.filter((message) => message.type === 'error');
     if (errors.length > 0) {
-      throw new FaceNetError('internal', errors.map((message) => explain(message, expansion, `shaders/${name}.wgsl`)).join('\n'));
+      throw new FaceNetError(
+        'internal',
+        errors.map((message) => explain(message, expansion, `shaders/${name}.wgsl`)).join('\n'),
+      );
     }
     return module;
   }

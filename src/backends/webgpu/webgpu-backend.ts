@@ -102,7 +102,9 @@ export class WebGpuBackend implements Backend {
   #lost: GPUDeviceLostInfo | undefined;
   #uncaptured: string | undefined;
   #disposed = false;
-  readonly #onUncaptured = (event: Event) => { this.#uncaptured ??= (event as GPUUncapturedErrorEvent).error.message; };
+  readonly #onUncaptured = (event: Event) => {
+    this.#uncaptured ??= (event as GPUUncapturedErrorEvent).error.message;
+  };
 
   constructor(options: WebGpuBackendOptions) {
     const { device, info } = options;
@@ -112,10 +114,20 @@ export class WebGpuBackend implements Backend {
     this.#pipelines = new Pipelines(device);
     this.maxBufferBytes = Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize);
     const sizes = info as GPUAdapterInfo & { subgroupMinSize?: number; subgroupMaxSize?: number };
-    const fixed = device.features.has('subgroups' as GPUFeatureName) && sizes.subgroupMinSize === sizes.subgroupMaxSize ? sizes.subgroupMinSize : undefined;
-    this.adapter = { software: options.software, subgroups: fixed ?? false, f16: device.features.has('shader-f16'), limits: device.limits };
+    const fixed =
+      device.features.has('subgroups' as GPUFeatureName) && sizes.subgroupMinSize === sizes.subgroupMaxSize
+        ? sizes.subgroupMinSize
+        : undefined;
+    this.adapter = {
+      software: options.software,
+      subgroups: fixed ?? false,
+      f16: device.features.has('shader-f16'),
+      limits: device.limits,
+    };
     this.families = bindFamilies(webgpuFamilies, this.adapter);
-    this.description = options.why ?? `webgpu on ${[info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(' ')}${options.software ? ' (software)' : ''}`;
+    this.description =
+      options.why ??
+      `webgpu on ${[info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(' ')}${options.software ? ' (software)' : ''}`;
     this.#dummy = this.#makeBuffer({ label: 'absent input', size: 256, usage: STORAGE });
     device.addEventListener('uncapturederror', this.#onUncaptured);
     this.lost = new Promise((resolve) => {
@@ -130,7 +142,11 @@ export class WebGpuBackend implements Backend {
     this.#live();
     const size = align(Math.max(bytes, 4));
     const limit = this.device.limits.maxBufferSize;
-    if (size > limit) throw new FaceNetError('memory', `webgpu: ${label} needs ${size} bytes, got a limit of ${limit}. Use a smaller batchSize.`);
+    if (size > limit)
+      throw new FaceNetError(
+        'memory',
+        `webgpu: ${label} needs ${size} bytes, got a limit of ${limit}. Use a smaller batchSize.`,
+      );
     const gpu = this.#makeBuffer({ label, size, usage: STORAGE | COPY_SRC | COPY_DST });
     this.#buffers.add(gpu);
     this.#bytes += size;
@@ -156,7 +172,10 @@ export class WebGpuBackend implements Backend {
       bytes = padded;
     }
     if (byteOffset + bytes.length > buffer.bytes) {
-      throw new FaceNetError('internal', `webgpu: a write must end within ${buffer.bytes} bytes, got ${byteOffset + bytes.length}.`);
+      throw new FaceNetError(
+        'internal',
+        `webgpu: a write must end within ${buffer.bytes} bytes, got ${byteOffset + bytes.length}.`,
+      );
     }
     this.device.queue.writeBuffer((buffer as WebGpuBuffer).gpu, byteOffset, bytes as Uint8Array<ArrayBuffer>);
   }
@@ -166,7 +185,11 @@ export class WebGpuBackend implements Backend {
     const kernels = await this.#orLost(Promise.all(steps.map((step) => this.#pipelines.get(step))));
     this.#live();
     const { device } = this;
-    const params = this.#makeBuffer({ label: 'params', size: Math.max(1, steps.length) * PARAMS_BYTES, usage: UNIFORM | COPY_DST });
+    const params = this.#makeBuffer({
+      label: 'params',
+      size: Math.max(1, steps.length) * PARAMS_BYTES,
+      usage: UNIFORM | COPY_DST,
+    });
     this.#params.add(params);
     this.#bytes += params.size;
     const release = () => {
@@ -200,11 +223,18 @@ export class WebGpuBackend implements Backend {
     }
   }
 
-  async run(programs: readonly { readonly program: Program; readonly steps?: readonly Step[] }[], reads: readonly Read[]): Promise<Uint8Array[]> {
+  async run(
+    programs: readonly { readonly program: Program; readonly steps?: readonly Step[] }[],
+    reads: readonly Read[],
+  ): Promise<Uint8Array[]> {
     this.#live();
     const { device } = this;
     const encoder = device.createCommandEncoder();
-    const loads = programs.map(({ program, steps = program.steps }) => ({ program: program as WebGpuProgram, steps, ...this.#load(program as WebGpuProgram, steps) }));
+    const loads = programs.map(({ program, steps = program.steps }) => ({
+      program: program as WebGpuProgram,
+      steps,
+      ...this.#load(program as WebGpuProgram, steps),
+    }));
     if (loads.length > 0) {
       const pass = encoder.beginComputePass();
       for (const { program, groups } of loads) record(pass, program, groups);
@@ -218,7 +248,14 @@ export class WebGpuBackend implements Backend {
     }
     const staging = total > 0 ? this.#stage(total) : undefined;
     reads.forEach((read, index) => {
-      if (read.bytes > 0) encoder.copyBufferToBuffer((read.buffer as WebGpuBuffer).gpu, read.byteOffset, staging as GPUBuffer, offsets[index] as number, align(read.bytes, 4));
+      if (read.bytes > 0)
+        encoder.copyBufferToBuffer(
+          (read.buffer as WebGpuBuffer).gpu,
+          read.byteOffset,
+          staging as GPUBuffer,
+          offsets[index] as number,
+          align(read.bytes, 4),
+        );
     });
     device.queue.submit([encoder.finish()]);
     if (!staging) {
@@ -230,7 +267,9 @@ export class WebGpuBackend implements Backend {
     try {
       await this.#orLost(staging.mapAsync(MAP_MODE_READ, 0, total));
       const mapped = new Uint8Array(staging.getMappedRange(0, total));
-      results = reads.map((read, index) => mapped.slice(offsets[index] as number, (offsets[index] as number) + read.bytes));
+      results = reads.map((read, index) =>
+        mapped.slice(offsets[index] as number, (offsets[index] as number) + read.bytes),
+      );
       staging.unmap();
     } catch (cause) {
       staging.destroy();
@@ -248,11 +287,19 @@ export class WebGpuBackend implements Backend {
     this.#live();
     const prepared = program as WebGpuProgram;
     const { groups } = this.#load(prepared, steps);
-    return this.device.features.has('timestamp-query') ? this.#profileByTimestamps(prepared, groups) : this.#profileByClock(prepared, groups);
+    return this.device.features.has('timestamp-query')
+      ? this.#profileByTimestamps(prepared, groups)
+      : this.#profileByClock(prepared, groups);
   }
 
   counters(): Counters {
-    return { buffers: this.#buffers.size, bytes: this.#bytes, programs: this.#params.size, pipelines: this.#pipelines.count, workers: 0 };
+    return {
+      buffers: this.#buffers.size,
+      bytes: this.#bytes,
+      programs: this.#params.size,
+      pipelines: this.#pipelines.count,
+      workers: 0,
+    };
   }
 
   async dispose(): Promise<void> {
@@ -270,11 +317,19 @@ export class WebGpuBackend implements Backend {
 
   #bindGroup(step: Step, { file, entryPoint, pipeline }: Kernel, params: GPUBuffer, index: number): GPUBindGroup {
     const entries: GPUBindGroupEntry[] = [];
-    if (entryPoint.uses.has('params')) entries.push({ binding: 0, resource: { buffer: params, offset: index * PARAMS_BYTES, size: align(file.params.length * 4, 16) } });
+    if (entryPoint.uses.has('params'))
+      entries.push({
+        binding: 0,
+        resource: { buffer: params, offset: index * PARAMS_BYTES, size: align(file.params.length * 4, 16) },
+      });
     for (const name of entryPoint.uses) {
       const binding = file.bindings.get(name);
       if (!binding) continue;
-      if (!(name in step.tensors)) throw new FaceNetError('internal', `webgpu: shaders/${step.file}.wgsl ${step.kernel} binds ${name}, the step ${step.label} has no such tensor.`);
+      if (!(name in step.tensors))
+        throw new FaceNetError(
+          'internal',
+          `webgpu: shaders/${step.file}.wgsl ${step.kernel} binds ${name}, the step ${step.label} has no such tensor.`,
+        );
       const ref = step.tensors[name];
       if (!ref) {
         entries.push({ binding: binding.binding, resource: { buffer: this.#dummy } });
@@ -282,8 +337,13 @@ export class WebGpuBackend implements Backend {
       }
       const { gpu } = ref.buffer as WebGpuBuffer;
       const offset = ref.strided ? 0 : ref.offset * 4;
-      const size = ref.strided ? gpu.size : Math.max(16, align(ref.dtype === 'u8' ? ref.elements : ref.elements * 4, 16));
-      entries.push({ binding: binding.binding, resource: { buffer: gpu, offset, size: Math.min(size, gpu.size - offset) } });
+      const size = ref.strided
+        ? gpu.size
+        : Math.max(16, align(ref.dtype === 'u8' ? ref.elements : ref.elements * 4, 16));
+      entries.push({
+        binding: binding.binding,
+        resource: { buffer: gpu, offset, size: Math.min(size, gpu.size - offset) },
+      });
     }
     return this.device.createBindGroup({ label: step.label, layout: pipeline.getBindGroupLayout(0), entries });
   }
@@ -321,7 +381,9 @@ export class WebGpuBackend implements Backend {
     try {
       const encoder = device.createCommandEncoder();
       program.prepared.forEach((_, index) => {
-        const pass = encoder.beginComputePass({ timestampWrites: { querySet, beginningOfPassWriteIndex: index * 2, endOfPassWriteIndex: index * 2 + 1 } });
+        const pass = encoder.beginComputePass({
+          timestampWrites: { querySet, beginningOfPassWriteIndex: index * 2, endOfPassWriteIndex: index * 2 + 1 },
+        });
         record(pass, program, groups, index, index + 1);
         pass.end();
       });
@@ -330,7 +392,13 @@ export class WebGpuBackend implements Backend {
       device.queue.submit([encoder.finish()]);
       await this.#orLost(staging.mapAsync(MAP_MODE_READ));
       const times = new BigUint64Array(staging.getMappedRange());
-      return { milliseconds: Array.from({ length: count }, (_, i) => Number((times[2 * i + 1] as bigint) - (times[2 * i] as bigint)) / 1e6), timing: 'timestamp' };
+      return {
+        milliseconds: Array.from(
+          { length: count },
+          (_, i) => Number((times[2 * i + 1] as bigint) - (times[2 * i] as bigint)) / 1e6,
+        ),
+        timing: 'timestamp',
+      };
     } finally {
       querySet.destroy();
       resolved.destroy();
@@ -365,7 +433,11 @@ export class WebGpuBackend implements Backend {
     this.device.pushErrorScope('out-of-memory');
     const buffer = this.device.createBuffer(descriptor);
     const pending = this.device.popErrorScope().then((error) => {
-      if (error) throw new FaceNetError('memory', `webgpu: ${descriptor.label} needs ${descriptor.size} bytes, got: ${error.message}. Use a smaller batchSize.`);
+      if (error)
+        throw new FaceNetError(
+          'memory',
+          `webgpu: ${descriptor.label} needs ${descriptor.size} bytes, got: ${error.message}. Use a smaller batchSize.`,
+        );
     });
     pending.catch(() => {});
     this.#pendingErrors.push(pending);
@@ -391,7 +463,10 @@ export class WebGpuBackend implements Backend {
 
   /** Waits, but not beyond the loss of the device. */
   async #orLost<T>(promise: Promise<T>): Promise<T> {
-    const result = await Promise.race([promise.then((value) => ({ value })), this.device.lost.then(() => undefined)]).catch(async (cause) => {
+    const result = await Promise.race([
+      promise.then((value) => ({ value })),
+      this.device.lost.then(() => undefined),
+    ]).catch(async (cause) => {
       // A call that fails may be the first sign of the loss.
       await Promise.race([this.device.lost, new Promise((resolve) => setTimeout(resolve, LOSS_MILLISECONDS))]);
       this.#live();
@@ -411,11 +486,20 @@ export class WebGpuBackend implements Backend {
   }
 
   #lossError(): FaceNetError {
-    return new FaceNetError('device-lost', `webgpu: the device must stay, got lost (${this.#lost?.reason ?? 'unknown'}): ${this.#lost?.message ?? ''}`);
+    return new FaceNetError(
+      'device-lost',
+      `webgpu: the device must stay, got lost (${this.#lost?.reason ?? 'unknown'}): ${this.#lost?.message ?? ''}`,
+    );
   }
 }
 
-function record(pass: GPUComputePassEncoder, program: WebGpuProgram, groups: Encoded['groups'], from = 0, to = program.prepared.length): void {
+function record(
+  pass: GPUComputePassEncoder,
+  program: WebGpuProgram,
+  groups: Encoded['groups'],
+  from = 0,
+  to = program.prepared.length,
+): void {
   for (let index = from; index < to; index++) {
     const { kernel, bindGroup } = program.prepared[index] as Prepared;
     pass.setPipeline(kernel.pipeline);
@@ -425,7 +509,8 @@ function record(pass: GPUComputePassEncoder, program: WebGpuProgram, groups: Enc
 }
 
 function workgroups(launch: Launch, workgroupSize: number): readonly [number, number, number] {
-  if ('invocations' in launch) return [Math.min(MAX_GROUPS, Math.max(1, Math.ceil(launch.invocations / workgroupSize))), 1, 1];
+  if ('invocations' in launch)
+    return [Math.min(MAX_GROUPS, Math.max(1, Math.ceil(launch.invocations / workgroupSize))), 1, 1];
   const [x, y = 1, z = 1] = launch.workgroups;
   if (x <= MAX_GROUPS) return [x, y, z];
   if (y !== 1) throw new FaceNetError('internal', `webgpu: a launch of ${x} x ${y} workgroups cannot be folded.`);
@@ -452,7 +537,8 @@ function parameter(step: Step, name: string, bindings: ReadonlyMap<string, { wid
     if (!ref) return undefined;
     const width = bindings.get(tensor)?.width ?? 1;
     const value = what === 'Stride' ? ref.stride : ref.strided ? ref.offset : 0;
-    if (value % width !== 0) throw new FaceNetError('internal', `webgpu: ${step.label}: ${name} must divide by ${width}, got ${value}.`);
+    if (value % width !== 0)
+      throw new FaceNetError('internal', `webgpu: ${step.label}: ${name} must divide by ${width}, got ${value}.`);
     return value / width;
   }
   if (name.startsWith('has')) {

@@ -26,7 +26,8 @@ export interface WgslFile {
   readonly constants: ReadonlyMap<string, { readonly value: number; readonly override: boolean }>;
 }
 
-const BINDING = /@group\(0\)\s*@binding\((\d+)\)\s*var<(uniform|storage(?:,\s*(read|read_write))?)>\s*(\w+)\s*:\s*([^;]+);/g;
+const BINDING =
+  /@group\(0\)\s*@binding\((\d+)\)\s*var<(uniform|storage(?:,\s*(read|read_write))?)>\s*(\w+)\s*:\s*([^;]+);/g;
 const ENTRY = /@compute\s*@workgroup_size\(([^)]*)\)\s*fn\s+(\w+)/g;
 const CONSTANT = /^[ \t]*(const|override)\s+(\w+)\s*(?::\s*\w+)?\s*=\s*(\d+)[ui]?\s*;/gm;
 
@@ -35,15 +36,28 @@ export function readWgsl(file: string, text: string): WgslFile {
   const source = text.replace(/\/\*[^]*?\*\//g, ' ').replace(/\/\/[^\n]*/g, '');
   const struct = /struct\s+Params\s*\{([^}]*)\}/.exec(source);
   if (!struct) throw new FaceNetError('internal', `shaders/${file}.wgsl: a struct Params is needed, got none.`);
-  const params = (struct[1] as string).split(',').map((field) => field.trim()).filter(Boolean).map((field) => {
-    const [name, type] = field.split(/\s*:\s*/) as [string, string];
-    if (!/^(u32|i32|f32)$/.test(type)) throw new FaceNetError('internal', `shaders/${file}.wgsl: Params.${name} must be u32, i32 or f32, got ${type}.`);
-    return [name, type as 'u32' | 'i32' | 'f32'] as const;
-  });
+  const params = (struct[1] as string)
+    .split(',')
+    .map((field) => field.trim())
+    .filter(Boolean)
+    .map((field) => {
+      const [name, type] = field.split(/\s*:\s*/) as [string, string];
+      if (!/^(u32|i32|f32)$/.test(type))
+        throw new FaceNetError(
+          'internal',
+          `shaders/${file}.wgsl: Params.${name} must be u32, i32 or f32, got ${type}.`,
+        );
+      return [name, type as 'u32' | 'i32' | 'f32'] as const;
+    });
   const bindings = new Map<string, WgslBinding>();
   for (const [, number, , access, name, type] of source.matchAll(BINDING)) {
     if (name === 'params') continue;
-    bindings.set(name as string, { name: name as string, binding: Number(number), writable: access === 'read_write', width: /array<\s*vec4/.test(type as string) ? 4 : 1 });
+    bindings.set(name as string, {
+      name: name as string,
+      binding: Number(number),
+      writable: access === 'read_write',
+      width: /array<\s*vec4/.test(type as string) ? 4 : 1,
+    });
   }
   const functions = bodies(source);
   const entryPoints = new Map<string, WgslEntryPoint>();
@@ -59,10 +73,18 @@ export function readWgsl(file: string, text: string): WgslFile {
       }
     };
     visit(name as string);
-    entryPoints.set(name as string, { name: name as string, workgroupSize: (size as string).split(',').map((part) => part.trim()).filter(Boolean), uses });
+    entryPoints.set(name as string, {
+      name: name as string,
+      workgroupSize: (size as string)
+        .split(',')
+        .map((part) => part.trim())
+        .filter(Boolean),
+      uses,
+    });
   }
   const constants = new Map<string, { value: number; override: boolean }>();
-  for (const [, kind, name, value] of source.matchAll(CONSTANT)) constants.set(name as string, { value: Number(value), override: kind === 'override' });
+  for (const [, kind, name, value] of source.matchAll(CONSTANT))
+    constants.set(name as string, { value: Number(value), override: kind === 'override' });
   return { params, bindings, entryPoints, constants };
 }
 

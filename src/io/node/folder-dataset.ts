@@ -39,7 +39,11 @@ export async function folderDataset(root: string): Promise<FolderDataset> {
     }
     names.push(entry.name);
   }
-  if (paths.length === 0) throw new FaceNetError('input', `${root}: must hold one folder a person with pictures in it (person/*.jpg), got none.`);
+  if (paths.length === 0)
+    throw new FaceNetError(
+      'input',
+      `${root}: must hold one folder a person with pictures in it (person/*.jpg), got none.`,
+    );
   const cache = new Map<number, Pixels>();
   let kept = 0;
   return {
@@ -63,9 +67,15 @@ export async function folderDataset(root: string): Promise<FolderDataset> {
 
 async function list(folder: string) {
   try {
-    return (await readdir(folder, { withFileTypes: true })).sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+    return (await readdir(folder, { withFileTypes: true })).sort((a, b) =>
+      a.name < b.name ? -1 : a.name > b.name ? 1 : 0,
+    );
   } catch (cause) {
-    throw new FaceNetError('input', `${folder}: must be a folder that can be read, got ${(cause as NodeJS.ErrnoException).code ?? cause}.`, { cause });
+    throw new FaceNetError(
+      'input',
+      `${folder}: must be a folder that can be read, got ${(cause as NodeJS.ErrnoException).code ?? cause}.`,
+      { cause },
+    );
   }
 }
 

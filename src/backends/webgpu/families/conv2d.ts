@@ -86,30 +86,83 @@ function subgroupTiles(one: Convolution, sg: number): readonly Tile[] {
   const pixels = one.gridHeight * one.gridWidth;
   const file = 'conv2d.subgroups';
   const byPixels = (m: number) => ({
-    cost: pixels < 512 || one.kernelHeight * one.kernelWidth === 1 ? Infinity : ceil(pixels, sg * m) * ceil(one.outChannels, 16) * ((m + 16 / sg) * 60 + 64 + 64 * m),
-    tile: { file, kernel: 'forwardPixels', constants: { SG: sg, PM: m, PV: 4 }, pixels: sg * m, block: 16, names: PLAIN_NAMES },
+    cost:
+      pixels < 512 || one.kernelHeight * one.kernelWidth === 1
+        ? Infinity
+        : ceil(pixels, sg * m) * ceil(one.outChannels, 16) * ((m + 16 / sg) * 60 + 64 + 64 * m),
+    tile: {
+      file,
+      kernel: 'forwardPixels',
+      constants: { SG: sg, PM: m, PV: 4 },
+      pixels: sg * m,
+      block: 16,
+      names: PLAIN_NAMES,
+    },
   });
   const byChannels = (m: number) => ({
     cost: ceil(pixels, m) * ceil(one.outChannels, 4 * sg) * ((ceil(m, sg) + 4) * 60 + m * 20),
-    tile: { file, kernel: 'forwardChannels', constants: { SG: sg, CM: m, CV: 1 }, pixels: m, block: 4 * sg, names: PLAIN_NAMES },
+    tile: {
+      file,
+      kernel: 'forwardChannels',
+      constants: { SG: sg, CM: m, CV: 1 },
+      pixels: m,
+      block: 4 * sg,
+      names: PLAIN_NAMES,
+    },
   });
   const all = [byChannels(12), byChannels(16), byPixels(4)];
   return (sg === 4 ? all : all.sort((a, b) => a.cost - b.cost)).map(({ tile }) => tile);
 }
 
 function subgroupImageTile(sg: number): Tile {
-  return { file: 'conv2d.subgroups', kernel: 'forwardImage', constants: { SG: sg, IM: 16, IV: 1 }, pixels: 16, block: 4 * sg, names: { ...PLAIN_NAMES, x: 'image' } };
+  return {
+    file: 'conv2d.subgroups',
+    kernel: 'forwardImage',
+    constants: { SG: sg, IM: 16, IV: 1 },
+    pixels: 16,
+    block: 4 * sg,
+    names: { ...PLAIN_NAMES, x: 'image' },
+  };
 }
 
 /** Plain loads, for adapters without subgroups of one size. Few pixels: smaller tiles. */
 function directTiles(one: Convolution): readonly Tile[] {
   const pixels = one.gridHeight * one.gridWidth;
-  const sizes: readonly (readonly [number, number])[] = pixels >= 64 ? [[8, 2], [6, 1], [9, 1]] : pixels >= 16 ? [[6, 1], [9, 1], [8, 2]] : [[9, 1], [6, 1], [8, 2]];
-  return sizes.map(([m, v]) => ({ file: 'conv2d', kernel: 'forwardVec4', constants: { TM: m, V: v }, pixels: m, block: 32 * v, names: VEC4_NAMES }));
+  const sizes: readonly (readonly [number, number])[] =
+    pixels >= 64
+      ? [
+          [8, 2],
+          [6, 1],
+          [9, 1],
+        ]
+      : pixels >= 16
+        ? [
+            [6, 1],
+            [9, 1],
+            [8, 2],
+          ]
+        : [
+            [9, 1],
+            [6, 1],
+            [8, 2],
+          ];
+  return sizes.map(([m, v]) => ({
+    file: 'conv2d',
+    kernel: 'forwardVec4',
+    constants: { TM: m, V: v },
+    pixels: m,
+    block: 32 * v,
+    names: VEC4_NAMES,
+  }));
 }
 
 const DIRECT_IMAGE_TILE: Tile = {
-  file: 'conv2d', kernel: 'forwardImage', constants: { TM: 8, V: 2 }, pixels: 8, block: 64, names: { ...VEC4_NAMES, x: 'x' },
+  file: 'conv2d',
+  kernel: 'forwardImage',
+  constants: { TM: 8, V: 2 },
+  pixels: 8,
+  block: 64,
+  names: { ...VEC4_NAMES, x: 'x' },
 };
 
 /** The best tile for one image: the batch has no say, so that weights are packed once for all batches. */
@@ -132,35 +185,68 @@ const NO_BIAS = { hasBias: 0, hasBias4: 0 };
 const NO_RESIDUAL = { residualStride: 0, residualOffset: 0, residual4Stride: 0, residual4Offset: 0 };
 
 /** The step that computes a problem with a tile. Roles left out are bound to the weights. */
-export function tileStep(problem: Convolution, tile: Tile, roles: Roles, params: Readonly<Record<string, number>> = {}): KernelStep {
+export function tileStep(
+  problem: Convolution,
+  tile: Tile,
+  roles: Roles,
+  params: Readonly<Record<string, number>> = {},
+): KernelStep {
   const { names } = tile;
   return {
     kernel: tile.kernel,
     file: tile.file,
     constants: roles.residual ? { ...tile.constants, RESIDUAL: 1 } : tile.constants,
     tensors: {
-      [names.x]: roles.x, [names.weight]: roles.weight, [names.bias]: roles.bias ?? roles.weight, [names.residual]: roles.residual ?? roles.weight,
-      [names.y]: roles.y, flags: 'flags',
+      [names.x]: roles.x,
+      [names.weight]: roles.weight,
+      [names.bias]: roles.bias ?? roles.weight,
+      [names.residual]: roles.residual ?? roles.weight,
+      [names.y]: roles.y,
+      flags: 'flags',
     },
     params: { ...problem, ...(roles.bias ? {} : NO_BIAS), ...(roles.residual ? {} : NO_RESIDUAL), ...params },
-    launch: { workgroups: [ceil(problem.batch * problem.gridHeight * problem.gridWidth, tile.pixels) * ceil(problem.outChannels, tile.block)] },
+    launch: {
+      workgroups: [
+        ceil(problem.batch * problem.gridHeight * problem.gridWidth, tile.pixels) *
+          ceil(problem.outChannels, tile.block),
+      ],
+    },
   };
 }
 
 /** Elements of packed weights. */
 export function packedElements(problem: Convolution, tile: Tile): number {
-  return problem.kernelHeight * problem.kernelWidth * problem.channels * ceil(problem.outChannels, tile.block) * tile.block;
+  return (
+    problem.kernelHeight * problem.kernelWidth * problem.channels * ceil(problem.outChannels, tile.block) * tile.block
+  );
 }
 
-export function packStep(kernel: 'packWeight' | 'packGradientWeight', to: string, elements: number, params: Readonly<Record<string, number>>): KernelStep {
-  return { kernel, file: 'conv2d', tensors: { weight: 'weight', packed: to }, params, launch: { invocations: elements } };
+export function packStep(
+  kernel: 'packWeight' | 'packGradientWeight',
+  to: string,
+  elements: number,
+  params: Readonly<Record<string, number>>,
+): KernelStep {
+  return {
+    kernel,
+    file: 'conv2d',
+    tensors: { weight: 'weight', packed: to },
+    params,
+    launch: { invocations: elements },
+  };
 }
 
 /** Packed weights of a forward pass: a lowering's `packed`, and the step's role `weight` is 'packedWeight'. */
 export function forwardLowering(problem: Convolution, tile: Tile, roles: Omit<Roles, 'weight'>): Lowering {
   const { kernelHeight, kernelWidth, channels, outChannels } = problem;
   const elements = packedElements(problem, tile);
-  const step = packStep('packWeight', 'packedWeight', elements, { kernelHeight, kernelWidth, channels, outChannels, block: tile.block });
+  const step = packStep('packWeight', 'packedWeight', elements, {
+    kernelHeight,
+    kernelWidth,
+    channels,
+    outChannels,
+    block: tile.block,
+  });
   return {
     steps: [tileStep(problem, tile, { ...roles, weight: 'packedWeight' })],
     packed: { packedWeight: { from: 'weight', elements, step } },
@@ -172,7 +258,13 @@ function phases(size: number, kernel: number, step: number, pad: number) {
   return Array.from({ length: Math.min(step, size) }, (_, start) => {
     const first = (start + pad) % step;
     const taps = Math.max(0, ceil(kernel - first, step));
-    return { start, first, taps, grid: ceil(size - start, step), pad: taps === 0 ? 0 : taps - 1 - Math.floor((start + pad) / step) };
+    return {
+      start,
+      first,
+      taps,
+      grid: ceil(size - start, step),
+      pad: taps === 0 ? 0 : taps - 1 - Math.floor((start + pad) / step),
+    };
   });
 }
 
@@ -180,25 +272,54 @@ function phases(size: number, kernel: number, step: number, pad: number) {
  * The input gradient as forward problems on dy: each pixel of dx sees only the taps that its distance to the stride's grid allows, so
  * dx falls into strideY * strideX interleaved images, each a stride-1 convolution of dy with some of the taps, flipped.
  */
-export function inputGradientLowering(forward: Convolution, choose: (problem: Convolution) => Tile, roles: { readonly dy: string; readonly dx: string }, params: Readonly<Record<string, number>> = {}): Lowering {
+export function inputGradientLowering(
+  forward: Convolution,
+  choose: (problem: Convolution) => Tile,
+  roles: { readonly dy: string; readonly dx: string },
+  params: Readonly<Record<string, number>> = {},
+): Lowering {
   const steps: KernelStep[] = [];
   const packed: Record<string, { from: string; elements: number; step: KernelStep }> = {};
   for (const y of phases(forward.height, forward.kernelHeight, forward.strideY, forward.padTop)) {
     for (const x of phases(forward.width, forward.kernelWidth, forward.strideX, forward.padLeft)) {
       const problem: Convolution = {
-        batch: forward.batch, height: forward.outHeight, width: forward.outWidth, channels: forward.outChannels,
-        outHeight: forward.height, outWidth: forward.width, outChannels: forward.channels,
-        kernelHeight: y.taps, kernelWidth: x.taps, strideY: 1, strideX: 1, padTop: y.pad, padLeft: x.pad, relu: 0,
-        gridHeight: y.grid, gridWidth: x.grid, stepY: forward.strideY, stepX: forward.strideX, startY: y.start, startX: x.start,
+        batch: forward.batch,
+        height: forward.outHeight,
+        width: forward.outWidth,
+        channels: forward.outChannels,
+        outHeight: forward.height,
+        outWidth: forward.width,
+        outChannels: forward.channels,
+        kernelHeight: y.taps,
+        kernelWidth: x.taps,
+        strideY: 1,
+        strideX: 1,
+        padTop: y.pad,
+        padLeft: x.pad,
+        relu: 0,
+        gridHeight: y.grid,
+        gridWidth: x.grid,
+        stepY: forward.strideY,
+        stepX: forward.strideX,
+        startY: y.start,
+        startX: x.start,
       };
       const tile = choose(problem);
       const elements = packedElements(problem, tile);
       const name = `packed${y.start}x${x.start}`;
       if (elements > 0) {
         const step = packStep('packGradientWeight', name, elements, {
-          kernelHeight: y.taps, kernelWidth: x.taps, channels: problem.channels, outChannels: problem.outChannels,
-          height: forward.kernelHeight, width: forward.kernelWidth, padTop: y.first, padLeft: x.first,
-          stepY: forward.strideY, stepX: forward.strideX, block: tile.block,
+          kernelHeight: y.taps,
+          kernelWidth: x.taps,
+          channels: problem.channels,
+          outChannels: problem.outChannels,
+          height: forward.kernelHeight,
+          width: forward.kernelWidth,
+          padTop: y.first,
+          padLeft: x.first,
+          stepY: forward.strideY,
+          stepX: forward.strideX,
+          block: tile.block,
         });
         packed[name] = { from: 'weight', elements, step };
       }
@@ -222,8 +343,16 @@ function winogradPays(problem: Convolution, adapter: WebGpuAdapter, least: numbe
   const direct = 9 * problem.outHeight * problem.outWidth * channels * outChannels;
   const winograd = 16 * tilesOfImage * (channels * outChannels + 26 * (channels + outChannels));
   const scratch = 16 * tilesOfImage * Math.max(channels, outChannels) * 4;
-  return adapter.software && kernelHeight === 3 && kernelWidth === 3 && strideY === 1 && strideX === 1 && tilesOfImage >= least &&
-    winograd < 0.85 * direct && scratch * 12 <= adapter.limits.maxStorageBufferBindingSize;
+  return (
+    adapter.software &&
+    kernelHeight === 3 &&
+    kernelWidth === 3 &&
+    strideY === 1 &&
+    strideX === 1 &&
+    tilesOfImage >= least &&
+    winograd < 0.85 * direct &&
+    scratch * 12 <= adapter.limits.maxStorageBufferBindingSize
+  );
 }
 
 /** Fewest tiles of one image. A forward pass may be of one image, whose products need rows; gradients are of batches. */
@@ -231,42 +360,82 @@ const WINOGRAD_FORWARD = 30;
 const WINOGRAD_GRADIENT = 9;
 
 /** Winograd's form of a problem: transform, 16 products by tiles, transform back. `flipped`: the problem is an input gradient. */
-export function winogradLowering(problem: Convolution, adapter: WebGpuAdapter, roles: Omit<Roles, 'weight'>, flipped = false): Lowering {
+export function winogradLowering(
+  problem: Convolution,
+  adapter: WebGpuAdapter,
+  roles: Omit<Roles, 'weight'>,
+  flipped = false,
+): Lowering {
   const { batch, channels, outChannels } = problem;
   const tilesY = ceil(problem.outHeight, 2);
   const tilesX = ceil(problem.outWidth, 2);
   const count = batch * tilesY * tilesX;
   const product: Convolution = {
-    ...problem, height: tilesY, width: tilesX, outHeight: tilesY, outWidth: tilesX, gridHeight: tilesY, gridWidth: tilesX,
-    kernelHeight: 1, kernelWidth: 1, padTop: 0, padLeft: 0, relu: 0,
+    ...problem,
+    height: tilesY,
+    width: tilesX,
+    outHeight: tilesY,
+    outWidth: tilesX,
+    gridHeight: tilesY,
+    gridWidth: tilesX,
+    kernelHeight: 1,
+    kernelWidth: 1,
+    padTop: 0,
+    padLeft: 0,
+    relu: 0,
   };
   const tile = bestTile(product, adapter, true);
   const slice = packedElements(product, tile);
   const file = 'conv2d.winograd';
   const params = { ...problem, tilesY, tilesX };
   const transform = { invocations: (count * channels) / 4 };
-  const multiply = tileStep(product, tile, { x: 'v', weight: 'packedWeight', y: 'm' }, {
-    xStride: channels / 4, x4Stride: channels / 4, yStride: outChannels / 4, y4Stride: outChannels / 4,
-    xSlice: (count * channels) / 4, weightSlice: slice / 4, ySlice: (count * outChannels) / 4,
-  });
+  const multiply = tileStep(
+    product,
+    tile,
+    { x: 'v', weight: 'packedWeight', y: 'm' },
+    {
+      xStride: channels / 4,
+      x4Stride: channels / 4,
+      yStride: outChannels / 4,
+      y4Stride: outChannels / 4,
+      xSlice: (count * channels) / 4,
+      weightSlice: slice / 4,
+      ySlice: (count * outChannels) / 4,
+    },
+  );
   return {
     steps: [
       { kernel: 'transformInput', file, tensors: { x: roles.x, v: 'v' }, params, launch: transform },
-      { ...multiply, launch: { workgroups: [(multiply.launch as { workgroups: readonly [number] }).workgroups[0], 1, 16] } },
       {
-        kernel: 'transformOutput', file, params: { ...params, ...(roles.bias ? {} : { hasBias: 0 }), ...(roles.residual ? {} : NO_RESIDUAL) },
+        ...multiply,
+        launch: { workgroups: [(multiply.launch as { workgroups: readonly [number] }).workgroups[0], 1, 16] },
+      },
+      {
+        kernel: 'transformOutput',
+        file,
+        params: { ...params, ...(roles.bias ? {} : { hasBias: 0 }), ...(roles.residual ? {} : NO_RESIDUAL) },
         constants: roles.residual ? { RESIDUAL: 1 } : {},
-        tensors: { m: 'm', bias: roles.bias ?? 'packedWeight', residual: roles.residual ?? 'packedWeight', y: roles.y, flags: 'flags' },
+        tensors: {
+          m: 'm',
+          bias: roles.bias ?? 'packedWeight',
+          residual: roles.residual ?? 'packedWeight',
+          y: roles.y,
+          flags: 'flags',
+        },
         launch: { invocations: (count * outChannels) / 4 },
       },
     ],
     scratch: { v: 16 * count * channels, m: 16 * count * outChannels },
     packed: {
       packedWeight: {
-        from: 'weight', elements: 16 * slice,
+        from: 'weight',
+        elements: 16 * slice,
         step: {
-          kernel: 'packWeight', file, tensors: { weight: 'weight', packed: 'packedWeight' },
-          params: { channels, outChannels, block: tile.block, flipped: flipped ? 1 : 0 }, launch: { invocations: slice },
+          kernel: 'packWeight',
+          file,
+          tensors: { weight: 'weight', packed: 'packedWeight' },
+          params: { channels, outChannels, block: tile.block, flipped: flipped ? 1 : 0 },
+          launch: { invocations: slice },
         },
       },
     },
@@ -276,9 +445,18 @@ export function winogradLowering(problem: Convolution, adapter: WebGpuAdapter, r
 /** The input gradient of a convolution with stride 1, as a forward problem on dy with flipped weights. */
 function flippedProblem(forward: Convolution): Convolution {
   return {
-    ...forward, height: forward.outHeight, width: forward.outWidth, channels: forward.outChannels, outHeight: forward.height, outWidth: forward.width,
-    outChannels: forward.channels, padTop: forward.kernelHeight - 1 - forward.padTop, padLeft: forward.kernelWidth - 1 - forward.padLeft, relu: 0,
-    gridHeight: forward.height, gridWidth: forward.width,
+    ...forward,
+    height: forward.outHeight,
+    width: forward.outWidth,
+    channels: forward.outChannels,
+    outHeight: forward.height,
+    outWidth: forward.width,
+    outChannels: forward.channels,
+    padTop: forward.kernelHeight - 1 - forward.padTop,
+    padLeft: forward.kernelWidth - 1 - forward.padLeft,
+    relu: 0,
+    gridHeight: forward.height,
+    gridWidth: forward.width,
   };
 }
 
@@ -289,10 +467,16 @@ export function weightGradientLowering(problem: Convolution, sg: number, vec4: b
     ? ['weightGradient', 'x', { SG: sg, WM: 4, WV: 1 }, 16]
     : ['weightGradientImage', 'image', { SG: sg, XM: 8, XV: 1 }, 8];
   return {
-    steps: [{
-      kernel, file: 'conv2d.subgroups', constants, tensors: { [x]: 'x', dy: 'dy', dweight: 'dweight' }, params: { ...problem },
-      launch: { workgroups: [ceil(rows, height) * ceil(problem.outChannels, 4 * sg)] },
-    }],
+    steps: [
+      {
+        kernel,
+        file: 'conv2d.subgroups',
+        constants,
+        tensors: { [x]: 'x', dy: 'dy', dweight: 'dweight' },
+        params: { ...problem },
+        launch: { workgroups: [ceil(rows, height) * ceil(problem.outChannels, 4 * sg)] },
+      },
+    ],
   };
 }
 
@@ -304,23 +488,55 @@ function winogradWeightGradientLowering(problem: Convolution, sg: number): Lower
   const count = batch * tilesY * tilesX;
   const file = 'conv2d.winograd';
   const params = { ...problem, tilesY, tilesX };
-  const product = { ...problem, height: tilesY, width: tilesX, outHeight: tilesY, outWidth: tilesX, kernelHeight: 1, kernelWidth: 1, padTop: 0, padLeft: 0 };
+  const product = {
+    ...problem,
+    height: tilesY,
+    width: tilesX,
+    outHeight: tilesY,
+    outWidth: tilesX,
+    kernelHeight: 1,
+    kernelWidth: 1,
+    padTop: 0,
+    padLeft: 0,
+  };
   const [multiply] = weightGradientLowering(product, sg, true).steps as [KernelStep];
   const [groups] = (multiply.launch as { workgroups: readonly [number] }).workgroups;
   return {
     steps: [
-      { kernel: 'transformInput', file, tensors: { x: 'x', v: 'v' }, params, launch: { invocations: (count * channels) / 4 } },
-      { kernel: 'transformGradient', file, tensors: { dy: 'dy', z: 'z' }, params, launch: { invocations: (count * outChannels) / 4 } },
+      {
+        kernel: 'transformInput',
+        file,
+        tensors: { x: 'x', v: 'v' },
+        params,
+        launch: { invocations: (count * channels) / 4 },
+      },
+      {
+        kernel: 'transformGradient',
+        file,
+        tensors: { dy: 'dy', z: 'z' },
+        params,
+        launch: { invocations: (count * outChannels) / 4 },
+      },
       {
         ...multiply,
         tensors: { x: 'v', dy: 'z', dweight: 'u' },
         params: {
-          ...product, xStride: channels / 4, dyStride: outChannels / 4,
-          xSlice: (count * channels) / 4, weightSlice: (count * outChannels) / 4, ySlice: (channels * outChannels) / 4,
+          ...product,
+          xStride: channels / 4,
+          dyStride: outChannels / 4,
+          xSlice: (count * channels) / 4,
+          weightSlice: (count * outChannels) / 4,
+          ySlice: (channels * outChannels) / 4,
         },
         launch: { workgroups: [groups, 1, 16] },
       },
-      { kernel: 'transformWeightGradient', file, tensors: { u: 'u', dweight: 'dweight' }, params, launch: { invocations: channels * outChannels } },
+      {
+        kernel: 'transformWeightGradient',
+        file,
+        tensors: { u: 'u', dweight: 'dweight' },
+        params,
+        launch: { invocations: channels * outChannels },
+      },
     ],
     scratch: { v: 16 * count * channels, z: 16 * count * outChannels, u: 16 * channels * outChannels },
   };
@@ -328,7 +544,15 @@ function winogradWeightGradientLowering(problem: Convolution, sg: number): Lower
 
 /** The problem of a forward pass, from the params that every entry of conv2d has. */
 function forwardProblem(params: Readonly<Record<string, number>>): Convolution {
-  return { ...params, gridHeight: params.outHeight, gridWidth: params.outWidth, stepY: 1, stepX: 1, startY: 0, startX: 0 } as unknown as Convolution;
+  return {
+    ...params,
+    gridHeight: params.outHeight,
+    gridWidth: params.outWidth,
+    stepY: 1,
+    stepX: 1,
+    startY: 0,
+    startX: 0,
+  } as unknown as Convolution;
 }
 
 /** The forward problem behind an entry. */
@@ -353,17 +577,31 @@ export const families: FamilyTable<WebGpuAdapter> = [
     entry: 'forward',
     name: 'winograd',
     order: 'winograd-f2',
-    when: (shapes, attributes: Conv2d, adapter, views) => isVec4(shapes, views, 'x', 'y', 'residual') && winogradPays(problemOf('forward', shapes, attributes), adapter, WINOGRAD_FORWARD),
+    when: (shapes, attributes: Conv2d, adapter, views) =>
+      isVec4(shapes, views, 'x', 'y', 'residual') &&
+      winogradPays(problemOf('forward', shapes, attributes), adapter, WINOGRAD_FORWARD),
     lower: (shapes, attributes: Conv2d, adapter) =>
-      winogradLowering(problemOf('forward', shapes, attributes), adapter, { x: 'x', bias: 'bias', residual: shapes.residual && 'residual', y: 'y' }),
+      winogradLowering(problemOf('forward', shapes, attributes), adapter, {
+        x: 'x',
+        bias: 'bias',
+        residual: shapes.residual && 'residual',
+        y: 'y',
+      }),
   },
   {
     entry: 'inputGradient',
     name: 'winograd',
     order: 'winograd-f2',
-    when: (shapes, attributes: Conv2d, adapter, views) => isVec4(shapes, views, 'dx', 'dy') && winogradPays(problemOf('inputGradient', shapes, attributes), adapter, WINOGRAD_GRADIENT),
+    when: (shapes, attributes: Conv2d, adapter, views) =>
+      isVec4(shapes, views, 'dx', 'dy') &&
+      winogradPays(problemOf('inputGradient', shapes, attributes), adapter, WINOGRAD_GRADIENT),
     lower: (shapes, attributes: Conv2d, adapter) =>
-      winogradLowering(flippedProblem(problemOf('inputGradient', shapes, attributes)), adapter, { x: 'dy', y: 'dx' }, true),
+      winogradLowering(
+        flippedProblem(problemOf('inputGradient', shapes, attributes)),
+        adapter,
+        { x: 'dy', y: 'dx' },
+        true,
+      ),
   },
   {
     entry: 'forward',
@@ -383,7 +621,11 @@ export const families: FamilyTable<WebGpuAdapter> = [
     when: (shapes, _, __, views) => isVec4(shapes, views, 'dx'),
     lower(shapes, attributes: Conv2d, adapter, views) {
       const vec4 = isVec4(shapes, views, 'dy');
-      return inputGradientLowering(problemOf('inputGradient', shapes, attributes), (problem) => bestTile(problem, adapter, vec4), { dy: 'dy', dx: 'dx' });
+      return inputGradientLowering(
+        problemOf('inputGradient', shapes, attributes),
+        (problem) => bestTile(problem, adapter, vec4),
+        { dy: 'dy', dx: 'dx' },
+      );
     },
   },
   {
@@ -391,8 +633,11 @@ export const families: FamilyTable<WebGpuAdapter> = [
     name: 'winograd',
     order: 'winograd-f2',
     when: (shapes, attributes: Conv2d, adapter, views) =>
-      hasSubgroupTiles(adapter) && isVec4(shapes, views, 'x', 'dy') && winogradPays(problemOf('weightGradient', shapes, attributes), adapter, WINOGRAD_GRADIENT),
-    lower: (shapes, attributes: Conv2d, adapter) => winogradWeightGradientLowering(problemOf('weightGradient', shapes, attributes), adapter.subgroups as number),
+      hasSubgroupTiles(adapter) &&
+      isVec4(shapes, views, 'x', 'dy') &&
+      winogradPays(problemOf('weightGradient', shapes, attributes), adapter, WINOGRAD_GRADIENT),
+    lower: (shapes, attributes: Conv2d, adapter) =>
+      winogradWeightGradientLowering(problemOf('weightGradient', shapes, attributes), adapter.subgroups as number),
   },
   {
     entry: 'weightGradient',
@@ -400,13 +645,25 @@ export const families: FamilyTable<WebGpuAdapter> = [
     order: PLAIN,
     when: (shapes, _, adapter, views) => hasSubgroupTiles(adapter) && isVec4(shapes, views, 'dy'),
     lower: (shapes, attributes: Conv2d, adapter, views) =>
-      weightGradientLowering(problemOf('weightGradient', shapes, attributes), adapter.subgroups as number, isVec4(shapes, views, 'x')),
+      weightGradientLowering(
+        problemOf('weightGradient', shapes, attributes),
+        adapter.subgroups as number,
+        isVec4(shapes, views, 'x'),
+      ),
   },
   {
     entry: 'biasGradient',
     name: 'vec4',
     order: PLAIN,
     when: (shapes, _, __, views) => isVec4(shapes, views, 'dy'),
-    lower: ({ dy }) => ({ steps: [{ kernel: 'biasGradient4', tensors: { dy4: 'dy', dbias4: 'dbias' }, launch: { workgroups: [columns(dy as Shape) / 4] } }] }),
+    lower: ({ dy }) => ({
+      steps: [
+        {
+          kernel: 'biasGradient4',
+          tensors: { dy4: 'dy', dbias4: 'dbias' },
+          launch: { workgroups: [columns(dy as Shape) / 4] },
+        },
+      ],
+    }),
   },
 ];

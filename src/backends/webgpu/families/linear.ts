@@ -2,21 +2,53 @@ import type { Shapes } from '../../../graph/operator.ts';
 import { linearOperator } from '../../../ops/linear.ts';
 import type { FamilyTable, Views } from '../../../plan/lowering.ts';
 import type { WebGpuAdapter } from '../webgpu-backend.ts';
-import { bestTile, type Convolution, forwardLowering, hasSubgroupTiles, inputGradientLowering, isVec4, weightGradientLowering } from './conv2d.ts';
+import {
+  bestTile,
+  type Convolution,
+  forwardLowering,
+  hasSubgroupTiles,
+  inputGradientLowering,
+  isVec4,
+  weightGradientLowering,
+} from './conv2d.ts';
 
 /** A linear layer is a convolution: an image of 1 x positions pixels under a window of the same size gives one pixel. */
 function problemOf(entry: keyof typeof linearOperator.entries, shapes: Shapes, attributes: object): Convolution {
-  const { batch, positions, channels, outputs, relu } = linearOperator.entries[entry].params(shapes, attributes as never) as Record<string, number>;
+  const { batch, positions, channels, outputs, relu } = linearOperator.entries[entry].params(
+    shapes,
+    attributes as never,
+  ) as Record<string, number>;
   return {
-    batch, height: 1, width: positions, channels, outHeight: 1, outWidth: 1, outChannels: outputs, kernelHeight: 1, kernelWidth: positions,
-    strideY: 1, strideX: 1, padTop: 0, padLeft: 0, relu, gridHeight: 1, gridWidth: 1, stepY: 1, stepX: 1, startY: 0, startX: 0,
+    batch,
+    height: 1,
+    width: positions,
+    channels,
+    outHeight: 1,
+    outWidth: 1,
+    outChannels: outputs,
+    kernelHeight: 1,
+    kernelWidth: positions,
+    strideY: 1,
+    strideX: 1,
+    padTop: 0,
+    padLeft: 0,
+    relu,
+    gridHeight: 1,
+    gridWidth: 1,
+    stepY: 1,
+    stepX: 1,
+    startY: 0,
+    startX: 0,
   } as Convolution;
 }
 
 /** Whether a row of the tensor, positions * channels numbers, is contiguous. */
 const isDense = (shapes: Shapes, views: Views, tensor: string) => {
   const shape = shapes[tensor];
-  return shape !== undefined && (shape.length === 2 || views[tensor] === undefined || views[tensor].stride === shape[shape.length - 1]);
+  return (
+    shape !== undefined &&
+    (shape.length === 2 || views[tensor] === undefined || views[tensor].stride === shape[shape.length - 1])
+  );
 };
 
 /** The order of the plain kernels has no name. */
@@ -31,7 +63,11 @@ export const families: FamilyTable<WebGpuAdapter> = [
     when: (shapes, _, __, views) => isVec4(shapes, views, 'y'),
     lower(shapes, attributes, adapter, views) {
       const problem = problemOf('forward', shapes, attributes);
-      return forwardLowering(problem, bestTile(problem, adapter, isVec4(shapes, views, 'x')), { x: 'x', bias: 'bias', y: 'y' });
+      return forwardLowering(problem, bestTile(problem, adapter, isVec4(shapes, views, 'x')), {
+        x: 'x',
+        bias: 'bias',
+        y: 'y',
+      });
     },
   },
   {
@@ -60,6 +96,10 @@ export const families: FamilyTable<WebGpuAdapter> = [
     order: PLAIN,
     when: (shapes, _, adapter, views) => hasSubgroupTiles(adapter) && isVec4(shapes, views, 'dy'),
     lower: (shapes, attributes, adapter, views) =>
-      weightGradientLowering(problemOf('weightGradient', shapes, attributes), adapter.subgroups as number, isVec4(shapes, views, 'x')),
+      weightGradientLowering(
+        problemOf('weightGradient', shapes, attributes),
+        adapter.subgroups as number,
+        isVec4(shapes, views, 'x'),
+      ),
   },
 ];
