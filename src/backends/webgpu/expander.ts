@@ -337,6 +337,7 @@ class Writer {
     const { variable } = loop;
     const from = evaluate(this.#tokens, ...loop.from, this.#values);
     const to = evaluate(this.#tokens, ...loop.to, this.#values);
+    // biome-ignore lint/correctness/noVoidTypeReturn: it never returns, and only so does TypeScript see it
     if (from === undefined || to === undefined) return this.#refuseHead(this.#tokens.indexOf(token));
     if (to - from > MAX_TRIPS) this.#fail(token, `a loop may be unrolled ${MAX_TRIPS} times, got ${to - from}`);
     if (this.#values.has(variable))
