@@ -206,8 +206,8 @@ const entries = {
 /** Never bundled: native, large, and optional for users. */
 export const external = ['webgpu', 'sharp'];
 
-/** Most bytes, gzipped, that a page loads as JavaScript for the browser entry: with every shader, without wasm and weights. */
-const BROWSER_BUDGET = 100_000;
+/** Most bytes, gzipped, that a page loads as JavaScript before it embeds: with every shader, without wasm and weights. */
+const BROWSER_BUDGET = 100 * 1024;
 
 /** Files of packages that travel beside the bundles: file in node_modules, name in dist/. */
 const assets = [['@cwasm/jpeg-turbo/jpeg-turbo.wasm', 'jpeg-turbo.wasm']];

@@ -1,10 +1,10 @@
 import { findAdapter, hasRelaxedSimd, hasSimd, openBackend, type Opened } from './backends/open.ts';
 import type { BackendHost } from './backends/host.ts';
 import { FaceNetError } from './errors.ts';
-import { type Clustering, type ClusterOptions as VectorClusterOptions, clusterVectors } from './faces/clustering.ts';
+import type { Clustering, ClusterOptions as VectorClusterOptions } from './faces/clustering.ts';
 import { squaredDistance } from './faces/distance.ts';
-import { evaluatePairs, type PairEvaluation, type ScoredPair } from './faces/evaluation/pairs.ts';
-import { FaceGallery, type GalleryOptions, type Identification } from './faces/gallery.ts';
+import type { PairEvaluation, ScoredPair } from './faces/evaluation/pairs.ts';
+import type { FaceGallery, GalleryOptions, Identification } from './faces/gallery.ts';
 import { calibrate, decide, type Decide, type OperatingPoint, pointFor, type Verification } from './faces/operating-point.ts';
 import { Embedder, pack } from './faces/embedder.ts';
 import { checkPixels, type Pixels, place, type Placed, type Preprocessing } from './faces/preprocessing.ts';
@@ -20,11 +20,9 @@ import { sha256 } from './io/sha256.ts';
 import { initialise, parametersOf } from './networks/initialise.ts';
 import type { Network, NetworkName, Variant } from './networks/network.ts';
 import { networks } from './networks/networks.ts';
-import { readCheckpoint, writeCheckpoint } from './io/checkpoint.ts';
-import { readGallery, writeGallery } from './io/gallery-file.ts';
 import { Store } from './plan/store.ts';
 import type { Dataset } from './train/dataset.ts';
-import { Trainer, type TrainingState, type TrainOptions as TrainerOptions, type TrainResult, type TrainStep } from './train/trainer.ts';
+import type { Trainer, TrainingState, TrainOptions as TrainerOptions, TrainResult, TrainStep } from './train/trainer.ts';
 
 export type { Clustering } from './faces/clustering.ts';
 export type { PairEvaluation } from './faces/evaluation/pairs.ts';
@@ -36,6 +34,8 @@ export type { Augmentation } from './train/augmentation.ts';
 export type { LossName, MinerName, TrainPhase } from './train/phases.ts';
 export type { TrainResult, TrainStep } from './train/trainer.ts';
 export type { NetworkName } from './networks/network.ts';
+
+// Training, galleries, clustering and evaluation are imported when they are used: a page that embeds loads none of them.
 
 /** Anything an image can come from. In Node a string is a file path, in browsers a URL. */
 export type ImageSource = Pixels | ArrayBuffer | Uint8Array | Blob | Drawable | string | URL;
@@ -328,7 +328,8 @@ export class FaceNet {
   }
 
   /** A gallery for this model's embeddings, in memory or in a store. @throws 'mismatch' for a store of another model. */
-  gallery(options: Omit<GalleryOptions, 'fingerprint' | 'dimensions'> = {}): Promise<FaceGallery> {
+  async gallery(options: Omit<GalleryOptions, 'fingerprint' | 'dimensions'> = {}): Promise<FaceGallery> {
+    const [{ FaceGallery }, { readGallery, writeGallery }] = await Promise.all([import('./faces/gallery.ts'), import('./io/gallery-file.ts')]);
     return FaceGallery.open({ codec: { write: writeGallery, read: readGallery }, ...options, fingerprint: this.fingerprint, dimensions: this.dimensions });
   }
 
@@ -336,6 +337,7 @@ export class FaceNet {
   async cluster(faces: Embeddings | Iterable<Face>, options: ClusterOptions & Watch = {}): Promise<Clustering> {
     const embeddings = isEmbeddings(faces) ? faces : await this.embed(faces, options);
     this.#checkFingerprint(embeddings, 'cluster: faces');
+    const { clusterVectors } = await import('./faces/clustering.ts');
     return clusterVectors(embeddings, { ...options, threshold: options.threshold ?? pointFor({}, this.model.points).threshold });
   }
 
@@ -345,6 +347,7 @@ export class FaceNet {
    */
   async evaluate(pairs: Iterable<Pair> | AsyncIterable<Pair>, options: EmbedOptions & { folds?: number; fars?: readonly number[] } = {}): Promise<PairEvaluation> {
     const { folds, fars } = options;
+    const { evaluatePairs } = await import('./faces/evaluation/pairs.ts');
     return evaluatePairs(await this.#scored(pairs, options), { ...(folds === undefined ? {} : { folds }), ...(fars === undefined ? {} : { fars }) });
   }
 
@@ -426,6 +429,7 @@ export class FaceNet {
    */
   async *train(data: Dataset, options: TrainOptions): AsyncGenerator<TrainStep, TrainResult> {
     this.#check('train', options.signal);
+    const [{ Trainer }, { readCheckpoint }] = await Promise.all([import('./train/trainer.ts'), import('./io/checkpoint.ts')]);
     if (this.#trainer) throw new FaceNetError('input', 'train: one run at a time, got a second. Finish or break the first.');
     const { embedder, store, opened, metadata } = this.#parts;
     const network = networkOf(metadata, this.model.name);
@@ -452,6 +456,7 @@ export class FaceNet {
   async checkpoint(): Promise<Uint8Array> {
     const state = this.#trainer ? await this.#enqueue('checkpoint', undefined, () => (this.#trainer as Trainer).state()) : this.#lastState;
     if (!state) throw new FaceNetError('input', 'checkpoint: there is nothing to keep before train() has run.');
+    const { writeCheckpoint } = await import('./io/checkpoint.ts');
     return writeCheckpoint(state);
   }
 
