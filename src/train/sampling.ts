@@ -32,27 +32,44 @@ export function identitiesOf(labels: Int32Array): Identities {
     else byLabel.set(label, [index]);
   });
   const all = [...byLabel.values()];
-  return { paired: all.filter((list) => list.length > 1), images: labels.length, identities: all.length, singles: all.filter((list) => list.length === 1).length };
+  return {
+    paired: all.filter((list) => list.length > 1),
+    images: labels.length,
+    identities: all.length,
+    singles: all.filter((list) => list.length === 1).length,
+  };
 }
 
 /** Images of one batch: always the same number, P * K + extraNegatives. */
-export const batchSizeOf = ({ people, perPerson, extraNegatives }: SamplerOptions): number => people * perPerson + extraNegatives;
+export const batchSizeOf = ({ people, perPerson, extraNegatives }: SamplerOptions): number =>
+  people * perPerson + extraNegatives;
 
 /** @throws 'input' naming what was asked and what is there, before the first step. */
 export function checkSampler(identities: Identities, options: SamplerOptions): void {
   const { sampler, people, perPerson, extraNegatives } = options;
-  for (const [name, value, least] of [['people', people, 1], ['perPerson', perPerson, sampler === 'people' ? 2 : 1], ['extraNegatives', extraNegatives, 0]] as const) {
-    if (!(Number.isInteger(value) && value >= least)) throw new FaceNetError('input', `train: ${name} must be a whole number from ${least}, got ${value}.`);
+  for (const [name, value, least] of [
+    ['people', people, 1],
+    ['perPerson', perPerson, sampler === 'people' ? 2 : 1],
+    ['extraNegatives', extraNegatives, 0],
+  ] as const) {
+    if (!(Number.isInteger(value) && value >= least))
+      throw new FaceNetError('input', `train: ${name} must be a whole number from ${least}, got ${value}.`);
   }
   const wanted = batchSizeOf(options);
   const { paired, images, identities: count, singles } = identities;
   if (images === 0) throw new FaceNetError('input', 'train: the data must hold images, got none.');
   if (sampler === 'people' && paired.length < people) {
-    throw new FaceNetError('input',
-      `train: ${people} x ${perPerson} = ${people * perPerson} images of ${people} people with two or more asked, got ${paired.length} such people (${count} people, ${images} images, ${singles} with a single image). Lower people.`);
+    throw new FaceNetError(
+      'input',
+      `train: ${people} x ${perPerson} = ${people * perPerson} images of ${people} people with two or more asked, got ${paired.length} such people (${count} people, ${images} images, ${singles} with a single image). Lower people.`,
+    );
   }
   if (sampler === 'people' && count < 2) throw new FaceNetError('input', 'train: triplets need two people, got one.');
-  if (images < wanted) throw new FaceNetError('input', `train: a batch of ${wanted} different images asked, got ${images} images of ${count} people. Lower people or perPerson.`);
+  if (images < wanted)
+    throw new FaceNetError(
+      'input',
+      `train: a batch of ${wanted} different images asked, got ${images} images of ${count} people. Lower people or perPerson.`,
+    );
 }
 
 /**
@@ -60,7 +77,9 @@ export function checkSampler(identities: Identities, options: SamplerOptions): v
  * has the same size and no image twice. A person gives up to perPerson images; places left over are filled with random images of others.
  */
 export function drawBatch(identities: Identities, options: SamplerOptions, seed: number, step: number): number[] {
-  return options.sampler === 'people' ? drawPeople(identities, options, seed, step) : drawShuffled(identities, options, seed, step);
+  return options.sampler === 'people'
+    ? drawPeople(identities, options, seed, step)
+    : drawShuffled(identities, options, seed, step);
 }
 
 function drawPeople({ paired, images }: Identities, options: SamplerOptions, seed: number, step: number): number[] {
@@ -68,7 +87,8 @@ function drawPeople({ paired, images }: Identities, options: SamplerOptions, see
   const drawn: number[] = [];
   for (const person of sample(paired.length, options.people, random)) {
     const list = paired[person] as readonly number[];
-    for (const image of sample(list.length, Math.min(options.perPerson, list.length), random)) drawn.push(list[image] as number);
+    for (const image of sample(list.length, Math.min(options.perPerson, list.length), random))
+      drawn.push(list[image] as number);
   }
   const taken = new Set(drawn);
   while (drawn.length < batchSizeOf(options)) {
@@ -94,7 +114,8 @@ export function generator(seed: number, stream: number, step: number): Philox {
 }
 
 /** The list in random order. */
-export const shuffled = (list: readonly number[], random: Philox): number[] => sample(list.length, list.length, random).map((at) => list[at] as number);
+export const shuffled = (list: readonly number[], random: Philox): number[] =>
+  sample(list.length, list.length, random).map((at) => list[at] as number);
 
 /** `count` different numbers below n in random order: the head of a Fisher-Yates shuffle. */
 function sample(n: number, count: number, random: Philox): number[] {

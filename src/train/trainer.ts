@@ -1,10 +1,10 @@
 import { FaceNetError } from '../errors.ts';
-import { cutRegion, type Placed, place, type Preprocessing, regionBytes } from '../faces/preprocessing.ts';
-import { Graph, type Value } from '../graph/graph.ts';
+import { cutRegion, type Placed, type Preprocessing, place, regionBytes } from '../faces/preprocessing.ts';
 import { gradients } from '../graph/gradients.ts';
+import { Graph, type Value } from '../graph/graph.ts';
 import type { Philox } from '../graph/philox.ts';
-import type { BatchStatistics, Network, Variant } from '../networks/network.ts';
 import { initialise, type ParameterInfo, parametersOf } from '../networks/initialise.ts';
+import type { BatchStatistics, Network, Variant } from '../networks/network.ts';
 import { adagradUpdate } from '../ops/adagradUpdate.ts';
 import { adamUpdate } from '../ops/adamUpdate.ts';
 import { add } from '../ops/add.ts';
@@ -27,7 +27,16 @@ import type { Store } from '../plan/store.ts';
 import { type Augmentation, changedColours, changedMap, completeAugmentation } from './augmentation.ts';
 import type { Dataset, TrainingImage } from './dataset.ts';
 import { type CompletePhase, completePhase, hasHead, isTriplet, learningRateAt, type TrainPhase } from './phases.ts';
-import { batchSizeOf, checkSampler, drawBatch, generator, type Identities, identitiesOf, shuffled, streams } from './sampling.ts';
+import {
+  batchSizeOf,
+  checkSampler,
+  drawBatch,
+  generator,
+  type Identities,
+  identitiesOf,
+  shuffled,
+  streams,
+} from './sampling.ts';
 import { type Finding, Watchdog } from './watchdog.ts';
 
 export interface TrainOptions extends Partial<TrainPhase> {
@@ -102,9 +111,18 @@ export interface TrainingModel {
 const STATE_VERSION = '1';
 const HEAD = 'head/weight';
 /** Pictures that are computed together. */
-interface Part { readonly images: Uint8Array; readonly placements: Float32Array; readonly controls: Float32Array }
+interface Part {
+  readonly images: Uint8Array;
+  readonly placements: Float32Array;
+  readonly controls: Float32Array;
+}
 /** A batch: its parts, and what is known of all its pictures. */
-interface Gathered { readonly parts: readonly Part[]; readonly labels: Int32Array; readonly classes: Int32Array; readonly teacher?: Float32Array }
+interface Gathered {
+  readonly parts: readonly Part[];
+  readonly labels: Int32Array;
+  readonly classes: Int32Array;
+  readonly teacher?: Float32Array;
+}
 /** Inputs of a run by name; a plan takes those it has. */
 type Inputs = Readonly<Record<string, ArrayBufferView>>;
 type Results = Record<string, Float32Array>;
@@ -168,19 +186,30 @@ export class Trainer {
     this.#augmentation = completeAugmentation(options.augment);
     for (const phase of this.#phases) checkSampler(this.#identities, phase);
     for (const phase of this.#phases) this.#split(phase);
-    if (this.#identities.paired.length === 0 && this.#phases.some((phase) => phase.losses.some(([name]) => name !== 'distill'))) {
-      throw new FaceNetError('input', `train: people with two or more images are needed, got none among ${this.#identities.images} images.`);
+    if (
+      this.#identities.paired.length === 0 &&
+      this.#phases.some((phase) => phase.losses.some(([name]) => name !== 'distill'))
+    ) {
+      throw new FaceNetError(
+        'input',
+        `train: people with two or more images are needed, got none among ${this.#identities.images} images.`,
+      );
     }
     const distils = this.#phases.some((phase) => phase.losses.some(([name]) => name === 'distill'));
     const dimensions = model.variant.dimensions ?? model.network.dimensions;
     const { teacher } = options;
     if (distils && !teacher) throw new FaceNetError('input', "train: the loss 'distill' needs a teacher, got none.");
     if (teacher && (teacher.dimensions !== dimensions || teacher.data.length !== data.labels.length * dimensions)) {
-      throw new FaceNetError('input', `train: the teacher must have ${data.labels.length} rows of ${dimensions} numbers, got ${teacher.data.length} numbers in rows of ${teacher.dimensions}.`);
+      throw new FaceNetError(
+        'input',
+        `train: the teacher must have ${data.labels.length} rows of ${dimensions} numbers, got ${teacher.data.length} numbers in rows of ${teacher.dimensions}.`,
+      );
     }
     // Classes of the head: people with two or more images; single-image people teach a head little.
     this.#classes = new Int32Array(data.labels.length).fill(-1);
-    this.#identities.paired.forEach((list, index) => { for (const image of list) this.#classes[image] = index; });
+    this.#identities.paired.forEach((list, index) => {
+      for (const image of list) this.#classes[image] = index;
+    });
     this.#classCount = this.#identities.paired.length;
     const { width, height } = model.preprocessing;
     this.#parameters = parametersOf(model.network, model.variant, { width, height });
@@ -197,18 +226,34 @@ export class Trainer {
   /** Goes on from a state. @throws 'mismatch' for one of another network, other phases or another seed; 'model' for a newer version or a tensor that does not fit. */
   restore(state: TrainingState): void {
     const version = state.metadata.get('version');
-    if (version !== STATE_VERSION) throw new FaceNetError('model', `resume: a checkpoint of version ${STATE_VERSION} is read, got ${version ?? 'none'}. Use a newer version of this library.`);
+    if (version !== STATE_VERSION)
+      throw new FaceNetError(
+        'model',
+        `resume: a checkpoint of version ${STATE_VERSION} is read, got ${version ?? 'none'}. Use a newer version of this library.`,
+      );
     for (const [name, mine] of this.#identity()) {
       const theirs = state.metadata.get(name);
-      if (theirs !== mine) throw new FaceNetError('mismatch', `resume: ${name} must be ${mine}, got ${theirs ?? 'none'}. Use the options the checkpoint was made with.`);
+      if (theirs !== mine)
+        throw new FaceNetError(
+          'mismatch',
+          `resume: ${name} must be ${mine}, got ${theirs ?? 'none'}. Use the options the checkpoint was made with.`,
+        );
     }
     const step = Number(state.metadata.get('step'));
-    if (!(Number.isInteger(step) && step >= 0 && step <= this.totalSteps)) throw new FaceNetError('model', `resume: step must be from 0 to ${this.totalSteps}, got ${state.metadata.get('step')}.`);
+    if (!(Number.isInteger(step) && step >= 0 && step <= this.totalSteps))
+      throw new FaceNetError(
+        'model',
+        `resume: step must be from 0 to ${this.totalSteps}, got ${state.metadata.get('step')}.`,
+      );
     const wanted = this.#parameters.map(({ name }) => name).filter((name) => !state.tensors.has(name));
     if (wanted.length > 0) throw new FaceNetError('model', `resume: the checkpoint lacks ${wanted.join(', ')}.`);
     for (const { name, shape } of this.#parameters) {
       const found = state.tensors.get(name)?.shape ?? [];
-      if (found.join() !== shape.join()) throw new FaceNetError('mismatch', `resume: ${name} must be [${shape.join(', ')}], got [${found.join(', ')}]. The checkpoint is of another network.`);
+      if (found.join() !== shape.join())
+        throw new FaceNetError(
+          'mismatch',
+          `resume: ${name} must be [${shape.join(', ')}], got [${found.join(', ')}]. The checkpoint is of another network.`,
+        );
     }
     for (const [name, { shape, data }] of state.tensors) this.#model.store.set(name, data, shape);
     this.#step = step;
@@ -222,7 +267,14 @@ export class Trainer {
     const values = await store.read(store.names.filter((name) => !name.startsWith(SUM)));
     return {
       tensors: new Map([...values].map(([name, data]) => [name, { shape: store.shape(name), data }])),
-      metadata: new Map([...this.#identity(), ['version', STATE_VERSION], ['step', String(this.#step)], ['stage', String(this.#stage)], ['started', String(this.#started)], ['order', [...new Set(this.#built?.plans.map(({ order }) => order) ?? [])].join('; ')]]),
+      metadata: new Map([
+        ...this.#identity(),
+        ['version', STATE_VERSION],
+        ['step', String(this.#step)],
+        ['stage', String(this.#stage)],
+        ['started', String(this.#started)],
+        ['order', [...new Set(this.#built?.plans.map(({ order }) => order) ?? [])].join('; ')],
+      ]),
     };
   }
 
@@ -242,7 +294,10 @@ export class Trainer {
         const step = await this.#compute(built, batch, phase, within, start);
         if (!step) return { steps: this.#step, stopped: 'aborted' };
         const complete = this.#phases[phase] as CompletePhase;
-        const finding = this.#watchdog.check(step, complete.losses.some(([name]) => isTriplet(name)));
+        const finding = this.#watchdog.check(
+          step,
+          complete.losses.some(([name]) => isTriplet(name)),
+        );
         this.#advanceStage(complete, step, within);
         yield { ...step, ...(finding && { warning: finding.text }), ...(this.#watchdog.suspects && { suspect: true }) };
         if (finding && ends(finding, onCollapse)) return { steps: this.#step, stopped: 'collapsed' };
@@ -251,6 +306,11 @@ export class Trainer {
     } finally {
       await coming?.catch(() => {});
     }
+  }
+
+  /** What the last step was computed by, in order: for profiles. Profiling runs them, updates of the weights and all. */
+  get plans(): readonly Plan[] {
+    return this.#built?.plans ?? [];
   }
 
   /** Frees the plans. The weights stay in the store; head and optimiser slots too, until the store goes. */
@@ -262,11 +322,20 @@ export class Trainer {
   /** What must be equal for a checkpoint to fit. */
   #identity(): Map<string, string> {
     const { network, variant, preprocessing } = this.#model;
-    const phases = this.#phases.map((phase) => ({ ...phase, schedule: typeof phase.schedule === 'function' ? 'function' : phase.schedule }));
+    const phases = this.#phases.map((phase) => ({
+      ...phase,
+      schedule: typeof phase.schedule === 'function' ? 'function' : phase.schedule,
+    }));
     return new Map([
-      ['network', network.name], ['variant', JSON.stringify(variant)], ['input', `${preprocessing.width}x${preprocessing.height}`], ['phases', JSON.stringify(phases)],
-      ['groups', this.#phases.map((phase) => this.#split(phase).groups).join()], ['micro', this.#phases.map((phase) => this.#split(phase).micro).join()],
-      ['seed', String(this.#seed)], ['images', String(this.#data.labels.length)], ['backend', this.#model.backend.name],
+      ['network', network.name],
+      ['variant', JSON.stringify(variant)],
+      ['input', `${preprocessing.width}x${preprocessing.height}`],
+      ['phases', JSON.stringify(phases)],
+      ['groups', this.#phases.map((phase) => this.#split(phase).groups).join()],
+      ['micro', this.#phases.map((phase) => this.#split(phase).micro).join()],
+      ['seed', String(this.#seed)],
+      ['images', String(this.#data.labels.length)],
+      ['backend', this.#model.backend.name],
     ]);
   }
 
@@ -282,7 +351,11 @@ export class Trainer {
   #advanceStage({ stages }: CompletePhase, step: TrainStep, within: number): void {
     const until = stages[this.#stage]?.until;
     if (this.#stage + 1 >= stages.length || !until) return;
-    if ((until.step !== undefined && within + 1 >= until.step) || (until.activeFraction !== undefined && step.triplets > 0 && step.activeFraction < until.activeFraction)) this.#stage++;
+    if (
+      (until.step !== undefined && within + 1 >= until.step) ||
+      (until.activeFraction !== undefined && step.triplets > 0 && step.activeFraction < until.activeFraction)
+    )
+      this.#stage++;
   }
 
   async #plan(phase: number): Promise<Built> {
@@ -295,7 +368,10 @@ export class Trainer {
     if (this.#built?.phase === phase && this.#built.stage === this.#stage) return this.#built;
     this.dispose();
     const complete = this.#phases[phase] as CompletePhase;
-    const made = this.#split(complete).micro < batchSizeOf(complete) ? await this.#buildParts(complete, this.#stage) : await this.#buildWhole(complete, this.#stage);
+    const made =
+      this.#split(complete).micro < batchSizeOf(complete)
+        ? await this.#buildParts(complete, this.#stage)
+        : await this.#buildWhole(complete, this.#stage);
     this.#built = { ...made, phase, stage: this.#stage };
     return this.#built;
   }
@@ -304,7 +380,12 @@ export class Trainer {
     const { store } = this.#model;
     const learnt = this.#learnt(phase);
     if (hasHead(phase)) {
-      const info: ParameterInfo = { name: HEAD, shape: [this.#classCount, this.#dimensions], role: 'weight', learnt: true };
+      const info: ParameterInfo = {
+        name: HEAD,
+        shape: [this.#classCount, this.#dimensions],
+        role: 'weight',
+        learnt: true,
+      };
       if (!store.has(HEAD)) store.set(HEAD, initialise([info], this.#seed).get(HEAD) as Float32Array, info.shape);
     }
     for (const { name, shape } of learnt) {
@@ -329,12 +410,19 @@ export class Trainer {
     const batch = batchSizeOf(phase);
     const micro = Math.min(batch, this.#options.microBatch ?? batch);
     if (!(Number.isInteger(micro) && micro >= 1 && batch % micro === 0)) {
-      throw new FaceNetError('input', `train: the batch of ${batch} must be a multiple of microBatch, got ${this.#options.microBatch}. Choose a divisor, or change people, perPerson or extraNegatives.`);
+      throw new FaceNetError(
+        'input',
+        `train: the batch of ${batch} must be a multiple of microBatch, got ${this.#options.microBatch}. Choose a divisor, or change people, perPerson or extraNegatives.`,
+      );
     }
     const groups = this.#options.groups ?? batch / micro;
-    if (!(Number.isInteger(groups) && groups >= 1 && batch % groups === 0)) throw new FaceNetError('input', `train: the batch of ${batch} must be a multiple of groups, got ${groups}.`);
+    if (!(Number.isInteger(groups) && groups >= 1 && batch % groups === 0))
+      throw new FaceNetError('input', `train: the batch of ${batch} must be a multiple of groups, got ${groups}.`);
     if (micro < batch && groups !== batch / micro && !this.#options.freezeBatchNorm) {
-      throw new FaceNetError('input', `train: micro-batches of ${micro} need ${batch / micro} groups, got ${groups}: statistics over several micro-batches do not exist. Leave groups out, or set freezeBatchNorm.`);
+      throw new FaceNetError(
+        'input',
+        `train: micro-batches of ${micro} need ${batch / micro} groups, got ${groups}: statistics over several micro-batches do not exist. Leave groups out, or set freezeBatchNorm.`,
+      );
     }
     return { micro, groups };
   }
@@ -346,15 +434,27 @@ export class Trainer {
     const images = graph.input('images', [regionBytes(preprocessing) * batch], 'u8');
     const placements = graph.input('placements', [batch, PLACEMENT_COLUMNS]);
     const controls = graph.input('controls', [batch, augmentControls.columns]);
-    const crops = graph.scope('crop', () => augment(warpAffine(images, placements, { width, height, border: 'edge', scale, shift }), controls));
+    const crops = graph.scope('crop', () =>
+      augment(warpAffine(images, placements, { width, height, border: 'edge', scale, shift }), controls),
+    );
     const statistics: BatchStatistics[] = [];
     const frozenBatchNorm = this.#options.freezeBatchNorm ?? false;
-    const embeddings = network.build(crops, { ...variant, mode: 'training', frozenBatchNorm, groups, onStatistics: (found) => statistics.push(found) });
+    const embeddings = network.build(crops, {
+      ...variant,
+      mode: 'training',
+      frozenBatchNorm,
+      groups,
+      onStatistics: (found) => statistics.push(found),
+    });
     return { embeddings, statistics };
   }
 
   /** Norm of the gradients, clipping, optimiser and moving average. Returns the squared norm. */
-  async #update(graph: Graph, phase: CompletePhase, gradientOf: (parameter: Value) => Value | undefined): Promise<Value> {
+  async #update(
+    graph: Graph,
+    phase: CompletePhase,
+    gradientOf: (parameter: Value) => Value | undefined,
+  ): Promise<Value> {
     const { store } = this.#model;
     const settings = graph.input('settings', [SETTINGS]);
     const limit = graph.input('clipNorm', [1]);
@@ -372,7 +472,8 @@ export class Trainer {
       graph.assign(parameter, updated);
       if (this.#options.ema === undefined || parameter.name === HEAD) continue;
       const name = `average/${parameter.name}`;
-      if (!store.has(name)) store.set(name, (await store.read([parameter.name])).get(parameter.name) as Float32Array, parameter.shape);
+      if (!store.has(name))
+        store.set(name, (await store.read([parameter.name])).get(parameter.name) as Float32Array, parameter.shape);
       const average = graph.parameter(name, parameter.shape);
       graph.assign(average, emaUpdate(average, updated, settings));
     }
@@ -386,12 +487,21 @@ export class Trainer {
     const { groups } = this.#split(phase);
     const graph = new Graph();
     const { embeddings, statistics } = this.#embed(graph, batch, groups);
-    const { loss, summary } = this.#losses(graph, phase, stageAt(phase, stageIndex), embeddings, graph.input('labels', [batch], 'i32'));
+    const { loss, summary } = this.#losses(
+      graph,
+      phase,
+      stageAt(phase, stageIndex),
+      embeddings,
+      graph.input('labels', [batch], 'i32'),
+    );
     const learnt = this.#learnt(phase).map(({ name, shape }) => graph.parameter(name, shape));
     const found = gradients(loss, learnt, graph.constant(Float32Array.of(1), [1]), add);
     const total = await this.#update(graph, phase, (parameter) => found[learnt.indexOf(parameter)]);
-    for (const { mean, variance, batch: seen, perImage } of statistics) assignRunning(graph, mean, variance, seen, (perImage * batch) / groups);
-    const plan = await Plan.create(graph, { loss, total, ...(summary ? { summary } : {}) }, backend, store, { batchSize: batch });
+    for (const { mean, variance, batch: seen, perImage } of statistics)
+      assignRunning(graph, mean, variance, seen, (perImage * batch) / groups);
+    const plan = await Plan.create(graph, { loss, total, ...(summary ? { summary } : {}) }, backend, store, {
+      batchSize: batch,
+    });
     return { plans: [plan], step: ({ parts }, inputs) => plan.run(chosen(plan, { ...inputs, ...parts[0] })) };
   }
 
@@ -415,7 +525,13 @@ export class Trainer {
 
     const whole = new Graph();
     const all = whole.input('embeddings', [batch, dimensions]);
-    const { loss, summary } = this.#losses(whole, phase, stageAt(phase, stageIndex), all, whole.input('labels', [batch], 'i32'));
+    const { loss, summary } = this.#losses(
+      whole,
+      phase,
+      stageAt(phase, stageIndex),
+      all,
+      whole.input('labels', [batch], 'i32'),
+    );
     const wanted = hasHead(phase) ? [all, whole.parameter(HEAD, [this.#classCount, dimensions])] : [all];
     const [perEmbedding, perHead] = gradients(loss, wanted, whole.constant(Float32Array.of(1), [1]), add);
     if (!perEmbedding) throw new FaceNetError('internal', 'train: the loss depends on no embedding.');
@@ -423,17 +539,29 @@ export class Trainer {
 
     const backward = new Graph();
     const second = this.#embed(backward, micro, 1);
-    const learnt = this.#learnt(phase).filter(({ name }) => name !== HEAD).map(({ name, shape }) => backward.parameter(name, shape));
+    const learnt = this.#learnt(phase)
+      .filter(({ name }) => name !== HEAD)
+      .map(({ name, shape }) => backward.parameter(name, shape));
     const found = gradients(second.embeddings, learnt, backward.input('gradient', [micro, dimensions]), add);
-    found.forEach((gradient, index) => { if (gradient) sum(backward, (learnt[index] as Value).name, gradient); });
+    found.forEach((gradient, index) => {
+      if (gradient) sum(backward, (learnt[index] as Value).name, gradient);
+    });
     for (const { mean, batch: seen } of second.statistics) sum(backward, mean.name, seen);
 
     const last = new Graph();
     const summed = new Set(sums.map(({ name }) => name));
-    const total = await this.#update(last, phase, ({ name, shape }) => (summed.has(name) ? last.parameter(sumOf(name), shape) : undefined));
+    const total = await this.#update(last, phase, ({ name, shape }) =>
+      summed.has(name) ? last.parameter(sumOf(name), shape) : undefined,
+    );
     for (const { mean, variance, batch: seen, perImage } of second.statistics) {
       const average = scaleShift(last.parameter(sumOf(mean.name), seen.shape), { scale: micro / batch });
-      assignRunning(last, last.parameter(mean.name, mean.shape), last.parameter(variance.name, variance.shape), average, perImage * micro);
+      assignRunning(
+        last,
+        last.parameter(mean.name, mean.shape),
+        last.parameter(variance.name, variance.shape),
+        average,
+        perImage * micro,
+      );
     }
 
     const plans: Plan[] = [];
@@ -453,12 +581,18 @@ export class Trainer {
         const embeddings = new Float32Array(batch * dimensions);
         for (const [index, part] of parts.entries()) {
           if (signal?.aborted) return undefined;
-          embeddings.set((await embed.run(chosen(embed, { ...part }))).embeddings as Float32Array, index * micro * dimensions);
+          embeddings.set(
+            (await embed.run(chosen(embed, { ...part }))).embeddings as Float32Array,
+            index * micro * dimensions,
+          );
         }
         const judged = await judge.run(chosen(judge, { ...inputs, embeddings }));
         for (const [index, part] of parts.entries()) {
           if (signal?.aborted) return undefined;
-          const gradient = (judged.perEmbedding as Float32Array).subarray(index * micro * dimensions, (index + 1) * micro * dimensions);
+          const gradient = (judged.perEmbedding as Float32Array).subarray(
+            index * micro * dimensions,
+            (index + 1) * micro * dimensions,
+          );
           await differentiate.run(chosen(differentiate, { ...part, gradient }), micro, []);
         }
         if (signal?.aborted) return undefined;
@@ -471,7 +605,13 @@ export class Trainer {
     }
   }
 
-  #losses(graph: Graph, phase: CompletePhase, stage: Stage, embeddings: Value, labels: Value): { loss: Value; summary: Value | undefined } {
+  #losses(
+    graph: Graph,
+    phase: CompletePhase,
+    stage: Stage,
+    embeddings: Value,
+    labels: Value,
+  ): { loss: Value; summary: Value | undefined } {
     let loss: Value | undefined;
     let summary: Value | undefined;
     for (const [name, weight] of phase.losses) {
@@ -481,7 +621,12 @@ export class Trainer {
         const rule: SelectionRule = stage.miner;
         const key = graph.input('key', [4], 'i32');
         const choice = tripletSelection(distances, labels, { rule, margin: stage.margin, key });
-        const triplet = tripletLoss(distances, labels, choice, { margin: stage.margin, softMargin: name === 'soft-margin', scale: phase.scale, reduction: phase.reduction });
+        const triplet = tripletLoss(distances, labels, choice, {
+          margin: stage.margin,
+          softMargin: name === 'soft-margin',
+          scale: phase.scale,
+          reduction: phase.reduction,
+        });
         term = triplet.loss;
         summary = triplet.summary;
       } else if (name === 'distill') {
@@ -490,7 +635,10 @@ export class Trainer {
         const head = graph.parameter(HEAD, [this.#classCount, this.#dimensions]);
         const classes = graph.input('classes', labels.shape, 'i32');
         const margin = name === 'softmax' ? 0 : phase.headMargin;
-        term = softmaxCrossEntropy(cosineMargin(embeddings, head, classes, { scale: phase.headScale, margin }), classes).loss;
+        term = softmaxCrossEntropy(
+          cosineMargin(embeddings, head, classes, { scale: phase.headScale, margin }),
+          classes,
+        ).loss;
       }
       const weighted = weight === 1 ? term : scaleShift(term, { scale: weight });
       loss = loss ? add(loss, weighted) : weighted;
@@ -498,13 +646,20 @@ export class Trainer {
     return { loss: loss as Value, summary };
   }
 
-  async #compute(built: Built, batch: Gathered, phaseIndex: number, within: number, start: number): Promise<TrainStep | undefined> {
+  async #compute(
+    built: Built,
+    batch: Gathered,
+    phaseIndex: number,
+    within: number,
+    start: number,
+  ): Promise<TrainStep | undefined> {
     const phase = this.#phases[phaseIndex] as CompletePhase;
     const learningRate = learningRateAt(phase, within);
     const results = await built.step(batch, {
       labels: batch.labels,
-      settings: settingsOf(phase, learningRate, within, this.#options.ema ?? 0), clipNorm: Float32Array.of(phase.clipNorm),
-      key: Int32Array.of(this.#seed % 2 ** 32 | 0, Math.floor(this.#seed / 2 ** 32), this.#step, 1),
+      settings: settingsOf(phase, learningRate, within, this.#options.ema ?? 0),
+      clipNorm: Float32Array.of(phase.clipNorm),
+      key: Int32Array.of((this.#seed % 2 ** 32) | 0, Math.floor(this.#seed / 2 ** 32), this.#step, 1),
       classes: batch.classes,
       ...(batch.teacher ? { teacher: batch.teacher } : {}),
     });
@@ -513,8 +668,18 @@ export class Trainer {
     this.#step++;
     const of = (what: keyof typeof tripletSummary) => summary?.[tripletSummary[what]] ?? 0;
     return {
-      step: this.#step, phase: phaseIndex, loss: loss?.[0] as number, triplets: of('triplets'), activeTriplets: of('active'), activeFraction: of('triplets') > 0 ? of('active') / of('triplets') : 0,
-      pairs: of('pairs'), strangers: of('strangers'), meanPositive: of('meanPositive'), meanNegative: of('meanNegative'), gradientNorm: Math.sqrt(total?.[0] as number), learningRate,
+      step: this.#step,
+      phase: phaseIndex,
+      loss: loss?.[0] as number,
+      triplets: of('triplets'),
+      activeTriplets: of('active'),
+      activeFraction: of('triplets') > 0 ? of('active') / of('triplets') : 0,
+      pairs: of('pairs'),
+      strangers: of('strangers'),
+      meanPositive: of('meanPositive'),
+      meanNegative: of('meanNegative'),
+      gradientNorm: Math.sqrt(total?.[0] as number),
+      learningRate,
       milliseconds: performance.now() - start,
     };
   }
@@ -525,19 +690,36 @@ export class Trainer {
     const drawn = drawBatch(this.#identities, phase, this.#seed, step);
     const indices = groups > 1 ? shuffled(drawn, generator(this.#seed, streams.groups, step)) : drawn;
     const random = generator(this.#seed, streams.augment, step);
-    const pictures = await Promise.all(indices.map(async (index) => {
-      try {
-        return await this.#data.read(index);
-      } catch (cause) {
-        throw new FaceNetError('image', `train: every image must be readable, got ${this.#data.source?.(index) ?? `image ${index}`}: ${(cause as Error).message}`, { cause, index });
-      }
-    }));
+    const pictures = await Promise.all(
+      indices.map(async (index) => {
+        try {
+          return await this.#data.read(index);
+        } catch (cause) {
+          throw new FaceNetError(
+            'image',
+            `train: every image must be readable, got ${this.#data.source?.(index) ?? `image ${index}`}: ${(cause as Error).message}`,
+            { cause, index },
+          );
+        }
+      }),
+    );
     const parts: Part[] = [];
-    for (let from = 0; from < pictures.length; from += micro) parts.push(this.#part(pictures.slice(from, from + micro), random));
+    for (let from = 0; from < pictures.length; from += micro)
+      parts.push(this.#part(pictures.slice(from, from + micro), random));
     const { teacher } = this.#options;
     const targets = teacher && new Float32Array(indices.length * teacher.dimensions);
-    indices.forEach((index, row) => targets?.set(teacher?.data.subarray(index * teacher.dimensions, (index + 1) * teacher.dimensions) as Float32Array, row * teacher!.dimensions));
-    return { parts, labels: Int32Array.from(indices, (index) => this.#data.labels[index] as number), classes: Int32Array.from(indices, (index) => this.#classes[index] as number), ...(targets ? { teacher: targets } : {}) };
+    indices.forEach((index, row) =>
+      targets?.set(
+        teacher?.data.subarray(index * teacher.dimensions, (index + 1) * teacher.dimensions) as Float32Array,
+        row * teacher!.dimensions,
+      ),
+    );
+    return {
+      parts,
+      labels: Int32Array.from(indices, (index) => this.#data.labels[index] as number),
+      classes: Int32Array.from(indices, (index) => this.#classes[index] as number),
+      ...(targets ? { teacher: targets } : {}),
+    };
   }
 
   /** Cuts what the crops need out of the pictures, changed by the augmentation. */
@@ -554,7 +736,10 @@ export class Trainer {
       const inverse = changedMap(alignment.inverse, width, height, this.#augmentation, random);
       const { bytes, placement } = cutRegion({ pixels, alignment: { ...alignment, inverse } });
       placements.set([end / 4, ...placement], row * PLACEMENT_COLUMNS);
-      controls.set(changedColours(width, height, scale, shift, this.#augmentation, random), row * augmentControls.columns);
+      controls.set(
+        changedColours(width, height, scale, shift, this.#augmentation, random),
+        row * augmentControls.columns,
+      );
       regions.push(bytes);
       end += Math.ceil(bytes.length / 4) * 4;
     });
@@ -568,7 +753,8 @@ export class Trainer {
   }
 }
 
-const stageAt = (phase: CompletePhase, index: number): Stage => phase.stages[Math.min(index, phase.stages.length - 1)] as Stage;
+const stageAt = (phase: CompletePhase, index: number): Stage =>
+  phase.stages[Math.min(index, phase.stages.length - 1)] as Stage;
 
 const chosen = (plan: Plan, inputs: Inputs): Inputs => {
   const names = new Set(plan.inputs);
@@ -578,18 +764,28 @@ const chosen = (plan: Plan, inputs: Inputs): Inputs => {
 /** Running mean and variance take their share of what a batch showed; `count` values a channel in each group (Torch's variance is unbiased). */
 function assignRunning(graph: Graph, mean: Value, variance: Value, statistics: Value, count: number): void {
   graph.assign(mean, runningAverage(mean, statistics, { of: 'mean' }));
-  graph.assign(variance, runningAverage(variance, statistics, { of: 'variance', factor: count / Math.max(1, count - 1) }));
+  graph.assign(
+    variance,
+    runningAverage(variance, statistics, { of: 'variance', factor: count / Math.max(1, count - 1) }),
+  );
 }
 
-const SLOTS: Readonly<Record<CompletePhase['optimizer'], readonly string[]>> = { adagrad: ['accumulator'], adam: ['moment', 'secondMoment'], sgd: ['velocity'] };
+const SLOTS: Readonly<Record<CompletePhase['optimizer'], readonly string[]>> = {
+  adagrad: ['accumulator'],
+  adam: ['moment', 'secondMoment'],
+  sgd: ['velocity'],
+};
 
 function update(phase: CompletePhase, parameter: Value, gradient: Value, settings: Value, gradientScale: Value): Value {
   const slot = (name: string) => parameter.graph.parameter(`optimizer/${name}/${parameter.name}`, parameter.shape);
   const common = { gradient, settings, gradientScale };
   switch (phase.optimizer) {
-    case 'adagrad': return adagradUpdate(parameter, { ...common, accumulator: slot('accumulator') });
-    case 'adam': return adamUpdate(parameter, { ...common, moment: slot('moment'), secondMoment: slot('secondMoment') });
-    default: return sgdUpdate(parameter, { ...common, velocity: slot('velocity') });
+    case 'adagrad':
+      return adagradUpdate(parameter, { ...common, accumulator: slot('accumulator') });
+    case 'adam':
+      return adamUpdate(parameter, { ...common, moment: slot('moment'), secondMoment: slot('secondMoment') });
+    default:
+      return sgdUpdate(parameter, { ...common, velocity: slot('velocity') });
   }
 }
 
@@ -611,9 +807,12 @@ function settingsOf(phase: CompletePhase, learningRate: number, within: number, 
 /** base^exponent by repeated squaring: Math.pow may differ between runtimes. */
 function power(base: number, exponent: number): number {
   let result = 1;
-  for (let square = base, rest = exponent; rest > 0; rest = Math.floor(rest / 2), square *= square) if (rest % 2 === 1) result *= square;
+  for (let square = base, rest = exponent; rest > 0; rest = Math.floor(rest / 2), square *= square)
+    if (rest % 2 === 1) result *= square;
   return result;
 }
 
 const ends = (finding: Finding, onCollapse: 'stop' | 'warn'): boolean =>
-  finding.kind === 'not-finite' || finding.kind === 'dead-gradient' || (finding.kind === 'collapse' && onCollapse === 'stop');
+  finding.kind === 'not-finite' ||
+  finding.kind === 'dead-gradient' ||
+  (finding.kind === 'collapse' && onCollapse === 'stop');
