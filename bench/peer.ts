@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { openBackend } from '../src/backends/open.ts';
 import { Graph, type Value } from '../src/graph/graph.ts';
 import { BATCH } from '../src/graph/shape.ts';
-import { nodeHost } from '../src/io/node/host.ts';
+import { createNodeHost } from '../src/io/node/host.ts';
 import { avgPool } from '../src/ops/avgPool.ts';
 import { concat } from '../src/ops/concat.ts';
 import { conv2d } from '../src/ops/conv2d.ts';
@@ -58,7 +58,7 @@ export default function make(opts: { backend?: 'wasm' | 'webgpu'; threads?: numb
     version: '0.1.0',
     info: {} as object,
     async init() {
-      const opened = await openBackend(nodeHost, {
+      const opened = await openBackend(createNodeHost(), {
         backend: opts.backend ?? 'wasm',
         threads: opts.threads ?? 1,
         ...(opts.relaxed === undefined ? {} : { relaxed: opts.relaxed }),

@@ -1,5 +1,5 @@
 import { type Capabilities, type CreateOptions, FaceNet, load, probe } from './facenet-gpu.ts';
-import { nodeHost } from './io/node/host.ts';
+import { createNodeHost } from './io/node/host.ts';
 
 export { FaceNetError, type FaceNetErrorCode } from './errors.ts';
 export type {
@@ -37,11 +37,12 @@ export { memoryDataset } from './train/dataset.ts';
 export class FaceNetGPU extends FaceNet {
   /** Loads, checks, compiles and warms a model. The returned object runs at full speed from its first call. */
   static async create(options: CreateOptions): Promise<FaceNetGPU> {
-    return new FaceNetGPU(nodeHost, await load(nodeHost, options));
+    const host = createNodeHost();
+    return new FaceNetGPU(host, await load(host, options));
   }
 
   /** What this machine can do, without loading a model: adapters, SIMD, threads, and what is missing. Never throws. */
   static probe(): Promise<Capabilities> {
-    return probe(nodeHost);
+    return probe(createNodeHost());
   }
 }

@@ -5,7 +5,7 @@ import { Graph } from '../graph/graph.ts';
 import { BATCH } from '../graph/shape.ts';
 import { imageFormat } from '../io/images.ts';
 import { type ModelFile, readModelFile } from '../io/model-file.ts';
-import { nodeHost } from '../io/node/host.ts';
+import { createNodeHost } from '../io/node/host.ts';
 import { decodeImageInNode, readWholeFile } from '../io/node/image-files.ts';
 import { sha256 } from '../io/sha256.ts';
 import type { BuildOptions, NetworkName } from '../networks/network.ts';
@@ -97,7 +97,7 @@ async function network({ terminal }: Context, name: NetworkName): Promise<void> 
 /** The packaged model of this name, if there is one. */
 async function modelOf(name: string): Promise<{ model: ModelFile; sha256: string } | undefined> {
   try {
-    const { bytes } = await nodeHost.readModel(name);
+    const { bytes } = await createNodeHost().readModel(name);
     return { model: readModelFile(bytes, name), sha256: await sha256(bytes) };
   } catch (error) {
     if (error instanceof FaceNetError && error.code === 'model') return undefined;
