@@ -443,6 +443,8 @@ export class FaceNet {
         const next = await this.#enqueue('train', undefined, () => run.next());
         if (next.done) return next.value;
         this.#trained = trainer.step;
+        // Measured on the weights before.
+        this.#points = [];
         yield next.value;
       }
     } finally {
@@ -475,8 +477,9 @@ export class FaceNet {
         const data = values.get(`average/${name}`) ?? (values.get(name) as Float32Array);
         return [name, weights === 'float16' && shape.length > 1 ? { dtype: 'F16', shape, data: encodeFloat16(data) } : { dtype: 'F32', shape, data }];
       }));
-      const card: ModelMetadata = this.#trained === 0 ? metadata : {
-        ...metadata, operatingPoints: [], trainedOn: about.trainedOn ?? `${this.#trained} steps on pictures nobody named`, licence: about.licence ?? 'not stated',
+      const operatingPoints = this.model.points;
+      const card: ModelMetadata = this.#trained === 0 ? { ...metadata, operatingPoints } : {
+        ...metadata, operatingPoints, trainedOn: about.trainedOn ?? `${this.#trained} steps on pictures nobody named`, licence: about.licence ?? 'not stated',
         source: about.source ?? `${this.#trained} steps from ${metadata.source}`,
       };
       return writeModelFile({ metadata: card, tensors, quantization: new Map() });
