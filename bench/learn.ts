@@ -175,11 +175,11 @@ async function learn(data: Dataset, teacher: Awaited<ReturnType<typeof teach>> |
   const limit = flags.minutes === undefined ? Number.POSITIVE_INFINITY : Number(flags.minutes);
   const begin = performance.now();
   if (flags.minutes !== undefined) {
-    // The schedule must know its length: three steps tell how many there will be.
+    // The schedule must know its length: five steps tell how many there will be.
     const trial = await create();
     const times: number[] = [];
-    for await (const { milliseconds } of trial.train(data, { ...options, phases: phasesOf(4) }))
-      if (times.push(milliseconds) === 3) break;
+    for await (const { milliseconds } of trial.train(data, { ...options, phases: phasesOf(8) }))
+      if (times.push(milliseconds) === 5) break;
     await trial.dispose();
     const each = Math.min(...times.slice(1)) / 60_000;
     planned = Math.max(2, Math.floor((0.85 * (limit - minutesSince(begin))) / each));
@@ -283,7 +283,8 @@ for (const line of plain) console.log(`plain: ${line}`);
 const mirrored = flags['no-mirror'] ? ['not measured'] : await figures(model, true);
 for (const line of mirrored) console.log(`mirror: ${line}`);
 if (!flags['no-save']) {
-  const command = `node build.mjs run bench/learn.ts ${process.argv.slice(2).join(' ')}`;
+  // By steps, not by minutes: what makes the same weights again.
+  const command = `node build.mjs run bench/learn.ts ${recipe} --network ${flags.network} --steps ${planned} --seed ${seed}${flags.images === undefined ? '' : ` --images ${flags.images}`}`;
   const card = [
     `# ${name}`,
     '',
