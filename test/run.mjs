@@ -26,7 +26,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const budgets = {
   install: 4,
   build: 4,
-  unit: 3,
+  unit: 6,
   operators: 14,
   networks: 6,
   training: 8,
