@@ -1,3 +1,4 @@
+// area: fuzz
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { FaceNetError } from '../src/errors.ts';

@@ -1,3 +1,4 @@
+// area: fuzz
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
