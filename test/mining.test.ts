@@ -16,7 +16,7 @@ import { Store } from '../src/plan/store.ts';
 import { backends, title } from './backends.ts';
 import lossCases from './cases/loss.json' with { type: 'json' };
 import miningCases from './cases/mining.json' with { type: 'json' };
-import { uniform } from './numeric.ts';
+import { uniform, worstError } from './numeric.ts';
 
 const opened = await backends();
 afterAll(async () => {
@@ -296,10 +296,10 @@ for (const backend of opened) {
       expectClose([result.loss], [large.hinges.reduce((a, b) => a + b)], large.absTolerance);
     });
 
-    // 9 people x 20 images: the closest semi-hard negative is float64's, unless float32 cannot tell the two apart.
+    // 9 people x 20 images (45 x 40, the paper's batch, in the slow tier): the closest semi-hard negative is float64's, unless float32 cannot tell the two apart.
     test('a batch of people: selection, loss and gradient against float64', async () => {
       const random = uniform(5);
-      const [people, each, columns] = [9, 20, 128];
+      const [people, each, columns] = process.env.FACENET_TIER === 'all' ? [45, 40, 128] : [9, 20, 128];
       const labels = Array.from({ length: people * each }, (_, i) => Math.floor(i / each));
       const centres = Array.from({ length: people }, () => Array.from({ length: columns }, random));
       const embeddings = labels.map((label) => {
@@ -315,13 +315,13 @@ for (const backend of opened) {
       const result = await mine(backend, { embeddings, labels, margin }, { rule: 'semi-hard', reduction: 'sum' });
       // Each distance: (128 + 4) roundings of at most 2^-24 of its value, below 4.
       const bound = 4 * 132 * 2 ** -24;
-      let [different, pairs, loss] = [0, 0, 0];
+      let [different, pairs, strayed, loss] = [0, 0, 0, 0];
       const gradient = embeddings.map((row) => row.map(() => 0));
       for (let a = 0; a < count; a++) {
         for (let p = 0; p < count; p++) {
           const chosen = result.choice[a * count + p]!;
           if (a === p || labels[a] !== labels[p]) {
-            expect(chosen).toBe(codes.noPair);
+            if (chosen !== codes.noPair) strayed++;
             continue;
           }
           pairs++;
@@ -350,16 +350,13 @@ for (const backend of opened) {
         }
       }
       expect(pairs).toBe(people * each * (each - 1));
+      expect(strayed, 'choices where there is no pair').toBe(0);
+      if (different > 0) console.log(`${different} of ${pairs} pairs got another negative than in float64`);
       expect(different).toBeLessThan(pairs / 1000);
       expect(result.total('triplets')).toBeGreaterThan(pairs / 2);
       expect(Math.abs(result.loss - loss)).toBeLessThanOrEqual(pairs * 2 * bound);
-      const largest = Math.max(...gradient.flat().map(Math.abs));
       // The weights are whole numbers; each of the `count` terms is rounded in the difference, the product and the sum.
-      expectClose(
-        [...result.dx].map((value) => value / largest),
-        gradient.flat().map((value) => value / largest),
-        (count + 5) * 2 ** -24,
-      );
+      expect(worstError(result.dx, gradient.flat())).toBeLessThanOrEqual((count + 5) * 2 ** -24);
     });
   });
 }
