@@ -11,6 +11,11 @@ const controls = (change: readonly (readonly [number, number])[]): Case['fill'] 
   },
 });
 
+/** Random numbers everywhere, the blur in its range [0, 1]. */
+const anything: Case['fill'] = {
+  controls: (index, random) => (index % augmentControls.columns === augmentControls.blur ? Math.abs(random()) : random()),
+};
+
 export const spec: OperatorSpec = {
   operator: augmentOperator,
   inputs: ['x', 'controls'],
@@ -47,7 +52,7 @@ export const spec: OperatorSpec = {
   magnitude: () => 2,
   cases: [
     { why: 'one pixel, left as it is', shapes: { x: [1, 1, 1, 3], controls: [1, 20] }, fill: controls([]) },
-    { why: 'random colours, blur and rectangle', shapes: { x: [2, 5, 7, 3], controls: [2, 20] } },
+    { why: 'random colours, blur and rectangle', shapes: { x: [2, 5, 7, 3], controls: [2, 20] }, fill: anything },
     { why: 'half a blur, edges repeated', shapes: { x: [1, 3, 4, 3], controls: [1, 20] }, fill: controls([[12, 0.5]]) },
     {
       why: 'a rectangle over part of the picture',
@@ -72,6 +77,6 @@ export const spec: OperatorSpec = {
         [18, 0.75],
       ]),
     },
-    { why: 'pixels inside wider ones', shapes: { x: [2, 3, 3, 3], controls: [2, 20] }, slices: ['x'] },
+    { why: 'pixels inside wider ones', shapes: { x: [2, 3, 3, 3], controls: [2, 20] }, fill: anything, slices: ['x'] },
   ],
 };
