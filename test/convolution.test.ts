@@ -10,6 +10,7 @@ import {
   type Tile,
   tiles,
 } from '../src/backends/webgpu/families/conv2d.ts';
+import { families as linearFamilies } from '../src/backends/webgpu/families/linear.ts';
 import type { WebGpuAdapter } from '../src/backends/webgpu/webgpu-backend.ts';
 import { gradients } from '../src/graph/gradients.ts';
 import { Graph, type Value } from '../src/graph/graph.ts';
@@ -21,8 +22,10 @@ import { Plan } from '../src/plan/plan.ts';
 import type { Backend } from '../src/plan/runner.ts';
 import { Store } from '../src/plan/store.ts';
 import { webgpuBackend } from './backends.ts';
+import { caseTitle, conform } from './conformance.ts';
 import { uniform } from './numeric.ts';
-import { convolution } from './ops/conv2d.ts';
+import { spec as conv2dSpec, convolution } from './ops/conv2d.ts';
+import { spec as linearSpec } from './ops/linear.ts';
 
 interface OperatorCase {
   id: string;
@@ -99,6 +102,42 @@ describe('published values', () => {
 const backend = await webgpuBackend();
 afterAll(() => backend?.dispose());
 
+/** The backend with other tables, for an adapter as it might be. */
+function machine(adapter: WebGpuAdapter, tables: Parameters<typeof bindFamilies<WebGpuAdapter>>[0]): Backend {
+  return new Proxy(backend as Backend, {
+    get(target, key) {
+      if (key === 'families') return bindFamilies(tables, adapter);
+      const value = Reflect.get(target, key, target) as unknown;
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
+describe.skipIf(!backend)('kernels for other adapters', () => {
+  const { adapter } = (backend ?? {}) as { adapter: WebGpuAdapter };
+  const machines: [string, WebGpuAdapter][] = [
+    ['a GPU', { ...adapter, software: false }],
+    ['no subgroups', { ...adapter, software: true, subgroups: false }],
+  ];
+  for (const [name, other] of machines) {
+    for (const spec of [conv2dSpec, linearSpec]) {
+      test.each(spec.cases.map((c) => [caseTitle(c), c] as const))(
+        `${spec.operator.name} on ${name}: %s`,
+        async (_, c) => {
+          for (const { what, error, bound } of await conform(
+            machine(other, { conv2d: families, linear: linearFamilies }),
+            spec,
+            c,
+          )) {
+            expect(error, `${what}: error ${error}, bound ${bound}`).toBeLessThanOrEqual(bound);
+          }
+        },
+        120_000,
+      );
+    }
+  }
+});
+
 describe.skipIf(!backend)('tiles change no bits', () => {
   const problems: { why: string; x: Shape; weight: Shape; options: Conv2dOptions; residual?: boolean }[] = [
     {
@@ -109,7 +148,7 @@ describe.skipIf(!backend)('tiles change no bits', () => {
       residual: true,
     },
     { why: 'stride 2', x: [1, 9, 11, 8], weight: [3, 3, 8, 36], options: { stride: 2, padding: [1, 0, 1, 1] } },
-    { why: '1x1', x: [2, 9, 9, 68], weight: [1, 1, 68, 40], options: { activation: 'relu' } },
+    { why: '1x1', x: [2, 9, 9, 80], weight: [1, 1, 80, 40], options: { activation: 'relu' } },
     { why: 'first layer', x: [2, 15, 13, 3], weight: [5, 5, 3, 16], options: { stride: 2, padding: 2 } },
   ];
 
@@ -140,13 +179,7 @@ describe.skipIf(!backend)('tiles change no bits', () => {
         return [name, Float32Array.from({ length: size(value.shape) }, next)];
       }),
     );
-    const chosen = new Proxy(backend as Backend, {
-      get(target, key) {
-        if (key === 'families') return bindFamilies({ conv2d: table }, adapter);
-        const value = Reflect.get(target, key, target) as unknown;
-        return typeof value === 'function' ? value.bind(target) : value;
-      },
-    });
+    const chosen = machine(adapter, { conv2d: table });
     const store = new Store(chosen);
     const plan = await Plan.create(graph, { y, dx: dx as Value, dweight: dweight as Value }, chosen, store, {
       batchSize: 1,
@@ -201,17 +234,19 @@ describe.skipIf(!backend)('tiles change no bits', () => {
     test(`${problem.why} (${problem.x.join('x')}, ${problem.weight.join('x')})`, async () => {
       const { adapter } = backend as { adapter: WebGpuAdapter };
       const expected = await run([], adapter, problem);
-      const without: WebGpuAdapter = { ...adapter, subgroups: false };
+      const without: WebGpuAdapter = { ...adapter, software: true, subgroups: false };
+      const gpu: WebGpuAdapter = { ...adapter, software: false };
       let compared = 0;
-      for (const machine of hasSubgroupTiles(adapter) ? [adapter, without] : [without]) {
-        for (let index = 0; index < 4; index++) {
-          const actual = await run(withTile(index), machine, problem);
+      for (const other of [...(hasSubgroupTiles(adapter) ? [adapter] : []), without, gpu]) {
+        for (let index = 0; index < 3; index++) {
+          const actual = await run(withTile(index), other, problem);
+          const how = other.software ? `subgroups ${other.subgroups}` : 'GPU';
           for (const name of Object.keys(expected))
-            expect(actual[name], `${name}, tile ${index}, subgroups ${machine.subgroups}`).toEqual(expected[name]);
+            expect(actual[name], `${name}, tile ${index}, ${how}`).toEqual(expected[name]);
           compared++;
         }
       }
-      expect(compared).toBeGreaterThanOrEqual(4);
+      expect(compared).toBeGreaterThanOrEqual(6);
     }, 300_000);
   }
 });

@@ -205,6 +205,11 @@ export const spec: OperatorSpec = {
       slices: ['x'],
     },
     {
+      why: 'more pixels than a chunk of the weight gradient',
+      shapes: { x: [1, 50, 45, 4], weight: [3, 3, 4, 4] },
+      options: { padding: 1 },
+    },
+    {
       why: 'a batch at 3x3',
       shapes: { x: [7, 3, 3, 96], weight: [1, 1, 96, 64], bias: [64] },
       options: { activation: 'relu' },

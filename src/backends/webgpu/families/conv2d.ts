@@ -70,6 +70,7 @@ export function hasSubgroupTiles(adapter: WebGpuAdapter): adapter is WebGpuAdapt
  * vec4s; the output can in any case.
  */
 export function tiles(problem: Convolution, adapter: WebGpuAdapter, vec4: boolean): readonly Tile[] {
+  if (!adapter.software) return workgroupTiles(problem, adapter, vec4);
   if (hasSubgroupTiles(adapter)) {
     return vec4 ? subgroupTiles(problem, adapter.subgroups) : [subgroupImageTile(adapter.subgroups)];
   }
@@ -164,6 +165,43 @@ const DIRECT_IMAGE_TILE: Tile = {
   block: 64,
   names: { ...VEC4_NAMES, x: 'x' },
 };
+
+/**
+ * Tiles in workgroup memory, for GPUs. Large maps have work for many large tiles even at batch 1; in small ones a large tile would be
+ * mostly empty there. Steps of 16 or 8 channels; scalar loads where neither divides channels.
+ */
+function workgroupTiles(one: Convolution, { limits }: WebGpuAdapter, vec4: boolean): readonly Tile[] {
+  const image = !vec4 || one.channels % 8 !== 0;
+  const make = (bm: number, bn: number, bk: number, tm: number, v: number) => ({
+    threads: (bm / tm) * (bn / (4 * v)),
+    bytes: 2 * (bm + bn) * bk * 4,
+    tile: {
+      file: 'conv2d.tile',
+      kernel: image ? 'forwardImage' : 'forward',
+      constants: { BM: bm, BN: bn, BK: bk, TM: tm, V: v, THREADS: (bm / tm) * (bn / (4 * v)) },
+      pixels: bm,
+      block: bn,
+      names: image ? { ...PLAIN_NAMES, x: 'image' } : PLAIN_NAMES,
+    },
+  });
+  const bk = one.channels % 16 === 0 ? 16 : 8;
+  const pixels = one.gridHeight * one.gridWidth;
+  const large = make(128, 128, 8, 8, 2);
+  const middle = make(64, 64, bk, 8, 1);
+  const small = make(32, 32, bk, 4, 1);
+  const sizes =
+    pixels >= 1024 && one.outChannels > 64
+      ? [large, middle, small]
+      : pixels >= 64
+        ? [middle, small, large]
+        : [small, middle, large];
+  return sizes
+    .filter(
+      ({ threads, bytes }) =>
+        threads <= limits.maxComputeInvocationsPerWorkgroup && bytes <= limits.maxComputeWorkgroupStorageSize,
+    )
+    .map(({ tile }) => tile);
+}
 
 /** The best tile for one image: the batch has no say, so that weights are packed once for all batches. */
 export function bestTile(problem: Convolution, adapter: WebGpuAdapter, vec4: boolean): Tile {
@@ -480,6 +518,40 @@ export function weightGradientLowering(problem: Convolution, sg: number, vec4: b
   };
 }
 
+/** Pixels summed by one workgroup of a GPU's weight gradient: at least this many, and 16 chunks at most. */
+const CHUNK = 2048;
+
+/** dweight by tiles in workgroup memory: chunks of pixels side by side, then their sum in order. */
+export function chunkedWeightGradientLowering(problem: Convolution, vec4: boolean): Lowering {
+  const pixels = problem.batch * problem.outHeight * problem.outWidth;
+  const chunk = CHUNK * ceil(pixels, CHUNK * 16);
+  const chunks = ceil(pixels, chunk);
+  const rows = problem.kernelHeight * problem.kernelWidth * problem.channels;
+  const elements = rows * problem.outChannels;
+  const [kernel, x] = vec4 ? ['weightGradient', 'x'] : ['weightGradientImage', 'image'];
+  const file = 'conv2d.tile';
+  const params = { ...problem, chunk, chunks };
+  return {
+    steps: [
+      {
+        kernel,
+        file,
+        params,
+        tensors: { [x]: 'x', dy: 'dy', partial: 'partial' },
+        launch: { workgroups: [ceil(rows, 64) * ceil(problem.outChannels, 64), 1, chunks] },
+      },
+      {
+        kernel: 'sumChunks',
+        file,
+        params,
+        tensors: { parts: 'partial', dweight: 'dweight' },
+        launch: { invocations: elements },
+      },
+    ],
+    scratch: { partial: chunks * elements },
+  };
+}
+
 /** dweight in Winograd's form: both operands transformed, 16 products over tiles, the result transformed back. */
 function winogradWeightGradientLowering(problem: Convolution, sg: number): Lowering {
   const { batch, channels, outChannels } = problem;
@@ -650,6 +722,14 @@ export const families: FamilyTable<WebGpuAdapter> = [
         adapter.subgroups as number,
         isVec4(shapes, views, 'x'),
       ),
+  },
+  {
+    entry: 'weightGradient',
+    name: 'chunks',
+    order: 'chunks',
+    when: (shapes, _, adapter, views) => !adapter.software && isVec4(shapes, views, 'dy'),
+    lower: (shapes, attributes: Conv2d, _, views) =>
+      chunkedWeightGradientLowering(problemOf('weightGradient', shapes, attributes), isVec4(shapes, views, 'x')),
   },
   {
     entry: 'biasGradient',

@@ -5,6 +5,7 @@ import type { WebGpuAdapter } from '../webgpu-backend.ts';
 import {
   bestTile,
   type Convolution,
+  chunkedWeightGradientLowering,
   forwardLowering,
   hasSubgroupTiles,
   inputGradientLowering,
@@ -101,5 +102,13 @@ export const families: FamilyTable<WebGpuAdapter> = [
         adapter.subgroups as number,
         isVec4(shapes, views, 'x'),
       ),
+  },
+  {
+    entry: 'weightGradient',
+    name: 'chunks',
+    order: 'chunks',
+    when: (shapes, _, adapter, views) => !adapter.software && isVec4(shapes, views, 'dy'),
+    lower: (shapes, attributes, _, views) =>
+      chunkedWeightGradientLowering(problemOf('weightGradient', shapes, attributes), isVec4(shapes, views, 'x')),
   },
 ];
