@@ -1,19 +1,31 @@
-import { findAdapter, hasRelaxedSimd, hasSimd, openBackend, type Opened } from './backends/open.ts';
 import type { BackendHost } from './backends/host.ts';
+import { findAdapter, hasRelaxedSimd, hasSimd, type Opened, openBackend } from './backends/open.ts';
 import { FaceNetError } from './errors.ts';
 import type { Clustering, ClusterOptions as VectorClusterOptions } from './faces/clustering.ts';
 import { squaredDistance } from './faces/distance.ts';
+import { Embedder, pack } from './faces/embedder.ts';
 import type { PairEvaluation, ScoredPair } from './faces/evaluation/pairs.ts';
 import type { FaceGallery, GalleryOptions, Identification } from './faces/gallery.ts';
-import { calibrate, decide, type Decide, type OperatingPoint, pointFor, type Verification } from './faces/operating-point.ts';
-import { Embedder, pack } from './faces/embedder.ts';
-import { checkPixels, type Pixels, place, type Placed, type Preprocessing } from './faces/preprocessing.ts';
+import {
+  calibrate,
+  type Decide,
+  decide,
+  type OperatingPoint,
+  pointFor,
+  type Verification,
+} from './faces/operating-point.ts';
+import { checkPixels, type Pixels, type Placed, type Preprocessing, place } from './faces/preprocessing.ts';
 import { cost, layers } from './graph/accounting.ts';
 import { Graph } from './graph/graph.ts';
 import { BATCH } from './graph/shape.ts';
 import type { ModelCache } from './io/fetch-model.ts';
 import {
-  matchTensors, type ModelFile, type ModelMetadata, readModelFile, weightsOf, writeModelFile,
+  type ModelFile,
+  type ModelMetadata,
+  matchTensors,
+  readModelFile,
+  weightsOf,
+  writeModelFile,
 } from './io/model-file.ts';
 import { encodeFloat16, type Tensor } from './io/safetensors.ts';
 import { sha256 } from './io/sha256.ts';
@@ -22,18 +34,24 @@ import type { Network, NetworkName, Variant } from './networks/network.ts';
 import { networks } from './networks/networks.ts';
 import { Store } from './plan/store.ts';
 import type { Dataset } from './train/dataset.ts';
-import type { Trainer, TrainingState, TrainOptions as TrainerOptions, TrainResult, TrainStep } from './train/trainer.ts';
+import type {
+  Trainer,
+  TrainOptions as TrainerOptions,
+  TrainingState,
+  TrainResult,
+  TrainStep,
+} from './train/trainer.ts';
 
 export type { Clustering } from './faces/clustering.ts';
 export type { PairEvaluation } from './faces/evaluation/pairs.ts';
 export { FaceGallery, type GalleryOptions, type Identification, type Match } from './faces/gallery.ts';
 export type { Decide, OperatingPoint, Verification } from './faces/operating-point.ts';
 export type { Pixels } from './faces/preprocessing.ts';
-export { type Dataset, memoryDataset, type TrainingImage } from './train/dataset.ts';
+export type { NetworkName } from './networks/network.ts';
 export type { Augmentation } from './train/augmentation.ts';
+export { type Dataset, memoryDataset, type TrainingImage } from './train/dataset.ts';
 export type { LossName, MinerName, TrainPhase } from './train/phases.ts';
 export type { TrainResult, TrainStep } from './train/trainer.ts';
-export type { NetworkName } from './networks/network.ts';
 
 // Training, galleries, clustering and evaluation are imported when they are used: a page that embeds loads none of them.
 
@@ -41,10 +59,18 @@ export type { NetworkName } from './networks/network.ts';
 export type ImageSource = Pixels | ArrayBuffer | Uint8Array | Blob | Drawable | string | URL;
 
 /** What a browser can draw; taken at its natural size. */
-export type Drawable = ImageBitmap | HTMLImageElement | HTMLCanvasElement | HTMLVideoElement | OffscreenCanvas | VideoFrame;
+export type Drawable =
+  | ImageBitmap
+  | HTMLImageElement
+  | HTMLCanvasElement
+  | HTMLVideoElement
+  | OffscreenCanvas
+  | VideoFrame;
 
 /** A face: an image already cropped to the model's template, or a photo with landmarks (pixels: two eyes, or eyes, nose, mouth corners, or 68). */
-export type Face = ImageSource | { readonly image: ImageSource; readonly landmarks: readonly (readonly [x: number, y: number])[] };
+export type Face =
+  | ImageSource
+  | { readonly image: ImageSource; readonly landmarks: readonly (readonly [x: number, y: number])[] };
 
 /** `count` unit vectors, row-major: data.length = count * dimensions. `fingerprint` names model and preprocessing; mixing two throws. */
 export interface Embeddings {
@@ -154,14 +180,32 @@ export interface Profile {
   readonly milliseconds: number;
   /** 2 x multiply-adds / time. */
   readonly gflops: number;
-  readonly layers: readonly { readonly name: string; readonly operator: string; readonly milliseconds: number; readonly multiplyAdds: number; readonly bytes: number }[];
+  readonly layers: readonly {
+    readonly name: string;
+    readonly operator: string;
+    readonly milliseconds: number;
+    readonly multiplyAdds: number;
+    readonly bytes: number;
+  }[];
   readonly timing: 'timestamp' | 'wall';
 }
 
 /** What this machine can do. */
 export interface Capabilities {
-  readonly webgpu: { readonly available: boolean; readonly why: string; readonly adapter?: string; readonly software?: boolean; readonly f16?: boolean; readonly timestamps?: boolean };
-  readonly wasm: { readonly simd: boolean; readonly relaxedSimd: boolean; readonly threads: number; readonly why: string };
+  readonly webgpu: {
+    readonly available: boolean;
+    readonly why: string;
+    readonly adapter?: string;
+    readonly software?: boolean;
+    readonly f16?: boolean;
+    readonly timestamps?: boolean;
+  };
+  readonly wasm: {
+    readonly simd: boolean;
+    readonly relaxedSimd: boolean;
+    readonly threads: number;
+    readonly why: string;
+  };
 }
 
 export interface EmbedOptions extends Watch {
@@ -180,7 +224,10 @@ export interface Host extends BackendHost {
   /** Pixels of an image, upright. @throws 'image' or 'input'. */
   readImage(source: Exclude<ImageSource, Pixels>): Promise<Pixels>;
   /** Bytes of a model by packaged name, path or URL, and what to call it. @throws 'model'. */
-  readModel(source: string | URL, options: Pick<CreateOptions, 'signal' | 'onProgress' | 'sha256' | 'cache'>): Promise<{ bytes: Uint8Array; name: string }>;
+  readModel(
+    source: string | URL,
+    options: Pick<CreateOptions, 'signal' | 'onProgress' | 'sha256' | 'cache'>,
+  ): Promise<{ bytes: Uint8Array; name: string }>;
 }
 
 /** Most calls that may wait on one object. */
@@ -252,7 +299,10 @@ export class FaceNet {
   }
 
   /** The same as a stream of batches: the next batch is read and decoded while one is computed. */
-  async *embedStream(faces: Iterable<Face> | AsyncIterable<Face>, options: EmbedOptions = {}): AsyncGenerator<Embeddings> {
+  async *embedStream(
+    faces: Iterable<Face> | AsyncIterable<Face>,
+    options: EmbedOptions = {},
+  ): AsyncGenerator<Embeddings> {
     const { signal, onProgress, onError = 'throw' } = options;
     const { embedder, mirrored } = this.#parts;
     const { fingerprint } = this;
@@ -289,14 +339,24 @@ export class FaceNet {
     try {
       while (true) {
         const { placed, indices, skipped, ended } = await coming;
-        const computed = placed.length > 0 ? this.#enqueue('embed', signal, () => this.#compute(placed)) : Promise.resolve(new Float32Array());
+        const computed =
+          placed.length > 0
+            ? this.#enqueue('embed', signal, () => this.#compute(placed))
+            : Promise.resolve(new Float32Array());
         if (!ended) coming = gather();
         coming.catch(() => {});
         const data = await computed;
         done += placed.length;
         onProgress?.({ phase: 'run', done });
         if (placed.length + skipped.length > 0) {
-          yield { data, count: placed.length, dimensions: this.dimensions, fingerprint, indices: Uint32Array.from(indices), skipped };
+          yield {
+            data,
+            count: placed.length,
+            dimensions: this.dimensions,
+            fingerprint,
+            indices: Uint32Array.from(indices),
+            skipped,
+          };
         }
         if (ended) return;
       }
@@ -320,7 +380,11 @@ export class FaceNet {
    * Who a face is, in an open set: the nearest people of the gallery, and `label` null when nobody is near enough.
    * @throws as verify(); 'mismatch' for a gallery of another model.
    */
-  async identify(face: Face | Embeddings, gallery: FaceGallery, options: Decide & Watch & { limit?: number } = {}): Promise<Identification> {
+  async identify(
+    face: Face | Embeddings,
+    gallery: FaceGallery,
+    options: Decide & Watch & { limit?: number } = {},
+  ): Promise<Identification> {
     const point = pointFor(options, this.model.points);
     const query = await this.#one(face, 'identify: the face', options);
     const [found] = await gallery.identify(query, point, options.limit === undefined ? {} : { limit: options.limit });
@@ -329,8 +393,16 @@ export class FaceNet {
 
   /** A gallery for this model's embeddings, in memory or in a store. @throws 'mismatch' for a store of another model. */
   async gallery(options: Omit<GalleryOptions, 'fingerprint' | 'dimensions'> = {}): Promise<FaceGallery> {
-    const [{ FaceGallery }, { readGallery, writeGallery }] = await Promise.all([import('./faces/gallery.ts'), import('./io/gallery-file.ts')]);
-    return FaceGallery.open({ codec: { write: writeGallery, read: readGallery }, ...options, fingerprint: this.fingerprint, dimensions: this.dimensions });
+    const [{ FaceGallery }, { readGallery, writeGallery }] = await Promise.all([
+      import('./faces/gallery.ts'),
+      import('./io/gallery-file.ts'),
+    ]);
+    return FaceGallery.open({
+      codec: { write: writeGallery, read: readGallery },
+      ...options,
+      fingerprint: this.fingerprint,
+      dimensions: this.dimensions,
+    });
   }
 
   /** Groups faces: -1 for a face in no group. Equal input and options give equal groups on every backend. @throws as verify() without a threshold. */
@@ -338,24 +410,45 @@ export class FaceNet {
     const embeddings = isEmbeddings(faces) ? faces : await this.embed(faces, options);
     this.#checkFingerprint(embeddings, 'cluster: faces');
     const { clusterVectors } = await import('./faces/clustering.ts');
-    return clusterVectors(embeddings, { ...options, threshold: options.threshold ?? pointFor({}, this.model.points).threshold });
+    return clusterVectors(embeddings, {
+      ...options,
+      threshold: options.threshold ?? pointFor({}, this.model.points).threshold,
+    });
   }
 
   /**
    * LFW's protocol on pairs: accuracy over folds, VAL at FAR with intervals, ROC, DET, EER, AUC, groups. With `onError: 'skip'` a pair with
    * an unreadable image is left out of its fold and counted.
    */
-  async evaluate(pairs: Iterable<Pair> | AsyncIterable<Pair>, options: EmbedOptions & { folds?: number; fars?: readonly number[] } = {}): Promise<PairEvaluation> {
+  async evaluate(
+    pairs: Iterable<Pair> | AsyncIterable<Pair>,
+    options: EmbedOptions & { folds?: number; fars?: readonly number[] } = {},
+  ): Promise<PairEvaluation> {
     const { folds, fars } = options;
     const { evaluatePairs } = await import('./faces/evaluation/pairs.ts');
-    return evaluatePairs(await this.#scored(pairs, options), { ...(folds === undefined ? {} : { folds }), ...(fars === undefined ? {} : { fars }) });
+    return evaluatePairs(await this.#scored(pairs, options), {
+      ...(folds === undefined ? {} : { folds }),
+      ...(fars === undefined ? {} : { fars }),
+    });
   }
 
   /** Fits a threshold for your own cameras and people. The model's card and what save() writes carry it from then on. */
-  async calibrate(pairs: Iterable<Pair> | AsyncIterable<Pair>, options: EmbedOptions & { far: number; source?: string }): Promise<OperatingPoint> {
-    const scored = (await this.#scored(pairs, options)).filter((pair): pair is ScoredPair & { distance: number } => pair.distance !== null);
-    const distances = (same: boolean) => Float64Array.from(scored.filter((pair) => pair.same === same), (pair) => pair.distance).sort();
-    const point = calibrate({ same: distances(true), different: distances(false) }, { far: options.far, source: options.source ?? 'pairs given by the user' });
+  async calibrate(
+    pairs: Iterable<Pair> | AsyncIterable<Pair>,
+    options: EmbedOptions & { far: number; source?: string },
+  ): Promise<OperatingPoint> {
+    const scored = (await this.#scored(pairs, options)).filter(
+      (pair): pair is ScoredPair & { distance: number } => pair.distance !== null,
+    );
+    const distances = (same: boolean) =>
+      Float64Array.from(
+        scored.filter((pair) => pair.same === same),
+        (pair) => pair.distance,
+      ).sort();
+    const point = calibrate(
+      { same: distances(true), different: distances(false) },
+      { far: options.far, source: options.source ?? 'pairs given by the user' },
+    );
     const points = [...this.model.points.filter((other) => (other.targetFar ?? other.far) !== options.far), point];
     this.#points = points;
     return point;
@@ -367,12 +460,20 @@ export class FaceNet {
     for await (const { a, b, same, fold, group } of pairs) {
       let distance: number | null = null;
       try {
-        const [first, second] = [await this.#one(a, 'evaluate: a', options), await this.#one(b, 'evaluate: b', options)];
+        const [first, second] = [
+          await this.#one(a, 'evaluate: a', options),
+          await this.#one(b, 'evaluate: b', options),
+        ];
         distance = squaredDistance(first.data, second.data);
       } catch (cause) {
         if (options.onError !== 'skip') throw withIndex(cause, scored.length);
       }
-      scored.push({ same, distance, ...(fold === undefined ? {} : { fold }), ...(group === undefined ? {} : { group }) });
+      scored.push({
+        same,
+        distance,
+        ...(fold === undefined ? {} : { fold }),
+        ...(group === undefined ? {} : { group }),
+      });
     }
     return scored;
   }
@@ -381,14 +482,20 @@ export class FaceNet {
     const embeddings = isEmbeddings(face) ? face : await this.embed(face, watch.signal ? { signal: watch.signal } : {});
     this.#checkFingerprint(embeddings, subject);
     if (embeddings.count !== 1 || embeddings.data.length !== this.dimensions) {
-      throw new FaceNetError('input', `${subject} must be one embedding of ${this.dimensions} numbers, got ${embeddings.count} of ${embeddings.dimensions}.`);
+      throw new FaceNetError(
+        'input',
+        `${subject} must be one embedding of ${this.dimensions} numbers, got ${embeddings.count} of ${embeddings.dimensions}.`,
+      );
     }
     return embeddings;
   }
 
   #checkFingerprint(embeddings: Embeddings, subject: string): void {
     if (embeddings.fingerprint !== this.fingerprint) {
-      throw new FaceNetError('mismatch', `${subject} must be embedded by ${this.fingerprint}, got ${embeddings.fingerprint}. Embed it again.`);
+      throw new FaceNetError(
+        'mismatch',
+        `${subject} must be embedded by ${this.fingerprint}, got ${embeddings.fingerprint}. Embed it again.`,
+      );
     }
   }
 
@@ -413,8 +520,17 @@ export class FaceNet {
       const { steps, timing } = measured[0] as (typeof measured)[number];
       const profiled = steps.map((step, index) => {
         const times = measured.map(({ milliseconds }) => milliseconds[index] as number).sort((x, y) => x - y);
-        const bytes = Object.values(step.tensors).reduce((sum, tensor) => sum + (tensor ? tensor.elements * (tensor.dtype === 'u8' ? 1 : 4) : 0), 0);
-        return { name: step.label, operator: `${step.operator}.${step.kernel}`, milliseconds: times[times.length >> 1] as number, multiplyAdds: step.multiplyAdds, bytes };
+        const bytes = Object.values(step.tensors).reduce(
+          (sum, tensor) => sum + (tensor ? tensor.elements * (tensor.dtype === 'u8' ? 1 : 4) : 0),
+          0,
+        );
+        return {
+          name: step.label,
+          operator: `${step.operator}.${step.kernel}`,
+          milliseconds: times[times.length >> 1] as number,
+          multiplyAdds: step.multiplyAdds,
+          bytes,
+        };
       });
       const milliseconds = profiled.reduce((sum, layer) => sum + layer.milliseconds, 0);
       const multiplyAdds = profiled.reduce((sum, layer) => sum + layer.multiplyAdds, 0);
@@ -429,12 +545,20 @@ export class FaceNet {
    */
   async *train(data: Dataset, options: TrainOptions): AsyncGenerator<TrainStep, TrainResult> {
     this.#check('train', options.signal);
-    const [{ Trainer }, { readCheckpoint }] = await Promise.all([import('./train/trainer.ts'), import('./io/checkpoint.ts')]);
-    if (this.#trainer) throw new FaceNetError('input', 'train: one run at a time, got a second. Finish or break the first.');
+    const [{ Trainer }, { readCheckpoint }] = await Promise.all([
+      import('./train/trainer.ts'),
+      import('./io/checkpoint.ts'),
+    ]);
+    if (this.#trainer)
+      throw new FaceNetError('input', 'train: one run at a time, got a second. Finish or break the first.');
     const { embedder, store, opened, metadata } = this.#parts;
     const network = networkOf(metadata, this.model.name);
     const variant = { ...metadata.variant, dimensions: metadata.dimensions } as Variant;
-    const trainer = new Trainer({ network, variant, preprocessing: embedder.preprocessing, backend: opened.backend, store }, data, options);
+    const trainer = new Trainer(
+      { network, variant, preprocessing: embedder.preprocessing, backend: opened.backend, store },
+      data,
+      options,
+    );
     if (options.resume) trainer.restore(readCheckpoint(options.resume));
     this.#trainer = trainer;
     try {
@@ -456,7 +580,9 @@ export class FaceNet {
 
   /** Everything the run in progress, or the last one, needs to go on, as safetensors. @throws 'input' before any training. */
   async checkpoint(): Promise<Uint8Array> {
-    const state = this.#trainer ? await this.#enqueue('checkpoint', undefined, () => (this.#trainer as Trainer).state()) : this.#lastState;
+    const state = this.#trainer
+      ? await this.#enqueue('checkpoint', undefined, () => (this.#trainer as Trainer).state())
+      : this.#lastState;
     if (!state) throw new FaceNetError('input', 'checkpoint: there is nothing to keep before train() has run.');
     const { writeCheckpoint } = await import('./io/checkpoint.ts');
     return writeCheckpoint(state);
@@ -470,18 +596,32 @@ export class FaceNet {
     const { store, parameters, metadata } = this.#parts;
     return this.#enqueue('save', undefined, async () => {
       const averaged = parameters.map((name) => `average/${name}`).filter((name) => average && store.has(name));
-      if (average && averaged.length === 0) throw new FaceNetError('input', 'save: an average is kept by train() with the option ema, got none.');
+      if (average && averaged.length === 0)
+        throw new FaceNetError('input', 'save: an average is kept by train() with the option ema, got none.');
       const values = await store.read([...parameters, ...averaged]);
-      const tensors = new Map<string, Tensor>(parameters.map((name) => {
-        const shape = [...store.shape(name)];
-        const data = values.get(`average/${name}`) ?? (values.get(name) as Float32Array);
-        return [name, weights === 'float16' && shape.length > 1 ? { dtype: 'F16', shape, data: encodeFloat16(data) } : { dtype: 'F32', shape, data }];
-      }));
+      const tensors = new Map<string, Tensor>(
+        parameters.map((name) => {
+          const shape = [...store.shape(name)];
+          const data = values.get(`average/${name}`) ?? (values.get(name) as Float32Array);
+          return [
+            name,
+            weights === 'float16' && shape.length > 1
+              ? { dtype: 'F16', shape, data: encodeFloat16(data) }
+              : { dtype: 'F32', shape, data },
+          ];
+        }),
+      );
       const operatingPoints = this.model.points;
-      const card: ModelMetadata = this.#trained === 0 ? { ...metadata, operatingPoints } : {
-        ...metadata, operatingPoints, trainedOn: about.trainedOn ?? `${this.#trained} steps on pictures nobody named`, licence: about.licence ?? 'not stated',
-        source: about.source ?? `${this.#trained} steps from ${metadata.source}`,
-      };
+      const card: ModelMetadata =
+        this.#trained === 0
+          ? { ...metadata, operatingPoints }
+          : {
+              ...metadata,
+              operatingPoints,
+              trainedOn: about.trainedOn ?? `${this.#trained} steps on pictures nobody named`,
+              licence: about.licence ?? 'not stated',
+              source: about.source ?? `${this.#trained} steps from ${metadata.source}`,
+            };
       return writeModelFile({ metadata: card, tensors, quantization: new Map() });
     });
   }
@@ -493,11 +633,13 @@ export class FaceNet {
 
   /** Frees every buffer; a device that was passed in stays alive. Twice is allowed; other calls then throw 'disposed'. */
   dispose(): Promise<void> {
-    this.#disposed ??= this.#queue.catch(() => {}).then(async () => {
-      await this.#parts.embedder.dispose();
-      this.#parts.store.dispose();
-      await this.#parts.opened.backend.dispose();
-    });
+    this.#disposed ??= this.#queue
+      .catch(() => {})
+      .then(async () => {
+        await this.#parts.embedder.dispose();
+        this.#parts.store.dispose();
+        await this.#parts.opened.backend.dispose();
+      });
     return this.#disposed;
   }
 
@@ -506,9 +648,13 @@ export class FaceNet {
     if (!mirrored) return embedder.embed(pack(placed, embedder.preprocessing));
     const both = [...placed, ...placed.map(mirror)];
     // Room for one face only: two runs.
-    const data = both.length <= embedder.batchSize
-      ? await embedder.embed(pack(both, embedder.preprocessing))
-      : concatenate([await embedder.embed(pack(both.slice(0, 1), embedder.preprocessing)), await embedder.embed(pack(both.slice(1), embedder.preprocessing))]);
+    const data =
+      both.length <= embedder.batchSize
+        ? await embedder.embed(pack(both, embedder.preprocessing))
+        : concatenate([
+            await embedder.embed(pack(both.slice(0, 1), embedder.preprocessing)),
+            await embedder.embed(pack(both.slice(1), embedder.preprocessing)),
+          ]);
     return meanOfHalves(data, this.dimensions);
   }
 
@@ -520,28 +666,43 @@ export class FaceNet {
       return place(pixels, landmarks, this.#parts.embedder.preprocessing);
     } catch (error) {
       if (!(error instanceof FaceNetError)) throw error;
-      const name = typeof image === 'string' || image instanceof URL ? String(image) : index === undefined ? 'image' : `faces[${index}]`;
-      throw new FaceNetError(error.code, `${name}: ${error.message}`, { cause: error, ...(index !== undefined && { index }) });
+      const name =
+        typeof image === 'string' || image instanceof URL
+          ? String(image)
+          : index === undefined
+            ? 'image'
+            : `faces[${index}]`;
+      throw new FaceNetError(error.code, `${name}: ${error.message}`, {
+        cause: error,
+        ...(index !== undefined && { index }),
+      });
     }
   }
 
   #check(method: string, signal: AbortSignal | undefined): void {
     if (this.#disposed) throw new FaceNetError('disposed', `${method}: this FaceNetGPU was disposed.`);
-    if (signal?.aborted) throw new FaceNetError('aborted', `${method}: the call was aborted.`, { cause: signal.reason });
+    if (signal?.aborted)
+      throw new FaceNetError('aborted', `${method}: the call was aborted.`, { cause: signal.reason });
   }
 
   async #enqueue<T>(method: string, signal: AbortSignal | undefined, task: () => Promise<T>): Promise<T> {
     this.#check(method, signal);
     if (this.#waiting >= QUEUE_LIMIT) {
-      throw new FaceNetError('queue-full', `${method}: at most ${QUEUE_LIMIT} calls may wait, got one more. Await earlier calls first.`);
+      throw new FaceNetError(
+        'queue-full',
+        `${method}: at most ${QUEUE_LIMIT} calls may wait, got one more. Await earlier calls first.`,
+      );
     }
     this.#waiting++;
-    const run = this.#queue.catch(() => {}).then(async () => {
-      // On wasm a task ends within a chain of microtasks: without a turn of the event loop no abort, timer or click would come through a full queue.
-      await turn();
-      if (signal?.aborted) throw new FaceNetError('aborted', `${method}: the call was aborted.`, { cause: signal.reason });
-      return task();
-    });
+    const run = this.#queue
+      .catch(() => {})
+      .then(async () => {
+        // On wasm a task ends within a chain of microtasks: without a turn of the event loop no abort, timer or click would come through a full queue.
+        await turn();
+        if (signal?.aborted)
+          throw new FaceNetError('aborted', `${method}: the call was aborted.`, { cause: signal.reason });
+        return task();
+      });
     this.#queue = run;
     try {
       return await run;
@@ -557,7 +718,11 @@ export async function load(host: Host, options: CreateOptions): Promise<Parts> {
   const check = () => {
     if (signal?.aborted) throw new FaceNetError('aborted', 'create: the call was aborted.', { cause: signal.reason });
   };
-  if (model === undefined || model === null) throw new FaceNetError('input', 'create: model must be a name, path, URL, bytes or { network, seed }, got nothing.');
+  if (model === undefined || model === null)
+    throw new FaceNetError(
+      'input',
+      'create: model must be a name, path, URL, bytes or { network, seed }, got nothing.',
+    );
   check();
   const { file, name, digest } = await openModel(host, model, options);
   onProgress?.({ phase: 'verify', done: 1, total: 1 });
@@ -576,13 +741,26 @@ export async function load(host: Host, options: CreateOptions): Promise<Parts> {
     await opened.backend.run([], []);
     check();
     const hardware = opened.backend.name === 'webgpu' && !opened.why.includes('(software)');
-    embedder = await fittingEmbedder(network, build, preprocessing, opened, store, options.batchSize ?? (hardware ? 32 : 8));
+    embedder = await fittingEmbedder(
+      network,
+      build,
+      preprocessing,
+      opened,
+      store,
+      options.batchSize ?? (hardware ? 32 : 8),
+    );
     await warmUp(embedder, preprocessing);
     onProgress?.({ phase: 'compile', done: 1, total: 1 });
     check();
     return {
-      opened, store, embedder, mirrored, metadata: file.metadata, parameters: expected.map((parameter) => parameter.name),
-      card: cardOf(file.metadata, name, network, build, preprocessing, digest), fingerprint: `${name}/${digest.slice(0, 16)}${mirrored ? '/mirror' : ''}`,
+      opened,
+      store,
+      embedder,
+      mirrored,
+      metadata: file.metadata,
+      parameters: expected.map((parameter) => parameter.name),
+      card: cardOf(file.metadata, name, network, build, preprocessing, digest),
+      fingerprint: `${name}/${digest.slice(0, 16)}${mirrored ? '/mirror' : ''}`,
     };
   } catch (error) {
     await embedder?.dispose();
@@ -595,76 +773,144 @@ export async function load(host: Host, options: CreateOptions): Promise<Parts> {
 /** What this machine can do, without loading a model. Never throws. */
 export async function probe(host: Host): Promise<Capabilities> {
   const found = await findAdapter(host);
-  const webgpu = typeof found === 'string'
-    ? { available: false, why: found }
-    : {
-        available: true, why: found.software ? 'the only adapter computes in software; wasm is faster' : 'a hardware adapter is there', adapter: found.name,
-        software: found.software, f16: found.adapter.features.has('shader-f16'), timestamps: found.adapter.features.has('timestamp-query'),
-      };
+  const webgpu =
+    typeof found === 'string'
+      ? { available: false, why: found }
+      : {
+          available: true,
+          why: found.software ? 'the only adapter computes in software; wasm is faster' : 'a hardware adapter is there',
+          adapter: found.name,
+          software: found.software,
+          f16: found.adapter.features.has('shader-f16'),
+          timestamps: found.adapter.features.has('timestamp-query'),
+        };
   if (typeof found !== 'string') found.release();
   const single = host.singleThreadReason;
   host.relaxedSimd?.();
   return {
     webgpu,
-    wasm: { simd: hasSimd(), relaxedSimd: hasRelaxedSimd(), threads: single === undefined ? host.cores : 1, why: single ?? 'shared memory and workers are there' },
+    wasm: {
+      simd: hasSimd(),
+      relaxedSimd: hasRelaxedSimd(),
+      threads: single === undefined ? host.cores : 1,
+      why: single ?? 'shared memory and workers are there',
+    },
   };
 }
 
-async function openModel(host: Host, model: CreateOptions['model'], options: CreateOptions): Promise<{ file: ModelFile; name: string; digest: string }> {
+async function openModel(
+  host: Host,
+  model: CreateOptions['model'],
+  options: CreateOptions,
+): Promise<{ file: ModelFile; name: string; digest: string }> {
   if (typeof model === 'object' && 'network' in model) return untrained(model);
-  const { bytes, name } = model instanceof ArrayBuffer || model instanceof Uint8Array
-    ? { bytes: new Uint8Array(model), name: 'model' }
-    : await host.readModel(model, options);
+  const { bytes, name } =
+    model instanceof ArrayBuffer || model instanceof Uint8Array
+      ? { bytes: new Uint8Array(model), name: 'model' }
+      : await host.readModel(model, options);
   const file = readModelFile(bytes, name);
   return { file, name: name === 'model' ? file.metadata.network : name, digest: await sha256(bytes) };
 }
 
 /** A network with seeded random weights: no operating point, and a fingerprint of its seed. */
-async function untrained({ network: networkName, seed, variant = {}, dimensions, size: side }: UntrainedModel): Promise<{ file: ModelFile; name: string; digest: string }> {
+async function untrained({
+  network: networkName,
+  seed,
+  variant = {},
+  dimensions,
+  size: side,
+}: UntrainedModel): Promise<{ file: ModelFile; name: string; digest: string }> {
   const network = networkOf({ network: networkName }, 'create');
   const full: Variant = { ...variant, dimensions: dimensions ?? variant.dimensions ?? network.dimensions };
-  if (side !== undefined && !(Number.isInteger(side) && side >= 16 && side <= 1024)) throw new FaceNetError('input', `create: size must be a whole number from 16 to 1024, got ${side}.`);
+  if (side !== undefined && !(Number.isInteger(side) && side >= 16 && side <= 1024))
+    throw new FaceNetError('input', `create: size must be a whole number from 16 to 1024, got ${side}.`);
   const { width, height } = side === undefined ? network.input : { width: side, height: side };
   const parameters = parametersOf(network, full, { width, height });
   const values = initialise(parameters, seed);
-  const tensors = new Map<string, Tensor>(parameters.map(({ name, shape }) => [name, { dtype: 'F32', shape: [...shape], data: values.get(name) as Float32Array }]));
-  const [red, green, blue] = network.pixels.shift.map((shift) => -shift / network.pixels.scale) as [number, number, number];
+  const tensors = new Map<string, Tensor>(
+    parameters.map(({ name, shape }) => [
+      name,
+      { dtype: 'F32', shape: [...shape], data: values.get(name) as Float32Array },
+    ]),
+  );
+  const [red, green, blue] = network.pixels.shift.map((shift) => -shift / network.pixels.scale) as [
+    number,
+    number,
+    number,
+  ];
   const { dimensions: size, ...rest } = full;
   const metadata: ModelMetadata = {
-    network: network.name, variant: rest as Record<string, string | number | boolean>, dimensions: size as number, input: { width, height, colour: 'rgb' },
-    pixels: { scale: network.pixels.scale, mean: [red, green, blue] }, template: arcfaceTemplate(width, height), operatingPoints: [],
-    licence: 'MIT', trainedOn: 'nothing: random weights', source: `seed ${seed}`, sourceSha256: '0'.repeat(64), library: 'facenet-gpu',
+    network: network.name,
+    variant: rest as Record<string, string | number | boolean>,
+    dimensions: size as number,
+    input: { width, height, colour: 'rgb' },
+    pixels: { scale: network.pixels.scale, mean: [red, green, blue] },
+    template: arcfaceTemplate(width, height),
+    operatingPoints: [],
+    licence: 'MIT',
+    trainedOn: 'nothing: random weights',
+    source: `seed ${seed}`,
+    sourceSha256: '0'.repeat(64),
+    library: 'facenet-gpu',
   };
   const identity = new TextEncoder().encode(JSON.stringify([network.name, seed, full, width, height]));
-  return { file: { metadata, tensors, quantization: new Map() }, name: `${network.name} (untrained, seed ${seed})`, digest: await sha256(identity) };
+  return {
+    file: { metadata, tensors, quantization: new Map() },
+    name: `${network.name} (untrained, seed ${seed})`,
+    digest: await sha256(identity),
+  };
 }
 
 /** InsightFace's five points, for a crop of any size. */
 function arcfaceTemplate(width: number, height: number): ModelMetadata['template'] {
-  const points = [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]];
-  return { name: 'arcface', points: points.map(([x, y]) => [((x as number) * width) / 112, ((y as number) * height) / 112] as const) };
+  const points = [
+    [38.2946, 51.6963],
+    [73.5318, 51.5014],
+    [56.0252, 71.7366],
+    [41.5493, 92.3655],
+    [70.7299, 92.2041],
+  ];
+  return {
+    name: 'arcface',
+    points: points.map(([x, y]) => [((x as number) * width) / 112, ((y as number) * height) / 112] as const),
+  };
 }
 
 function networkOf(metadata: Pick<ModelMetadata, 'network'>, source: string): Network {
   if (!Object.hasOwn(networks, metadata.network)) {
-    throw new FaceNetError('model', `${source}: network must be one of ${Object.keys(networks).join(', ')}, got ${metadata.network}.`);
+    throw new FaceNetError(
+      'model',
+      `${source}: network must be one of ${Object.keys(networks).join(', ')}, got ${metadata.network}.`,
+    );
   }
   return networks[metadata.network as NetworkName];
 }
 
 function preprocessingOf({ input, pixels, template }: ModelMetadata, source: string): Preprocessing {
   if ('standardisation' in pixels) {
-    throw new FaceNetError('model', `${source}: pixels must be scaled by fixed numbers, got per-image standardisation. Use weights with fixed standardisation.`);
+    throw new FaceNetError(
+      'model',
+      `${source}: pixels must be scaled by fixed numbers, got per-image standardisation. Use weights with fixed standardisation.`,
+    );
   }
   const { scale, mean } = pixels;
   return {
-    ...input, scale: [scale, scale, scale], shift: mean.map((value) => -value * scale) as unknown as Preprocessing['shift'],
+    ...input,
+    scale: [scale, scale, scale],
+    shift: mean.map((value) => -value * scale) as unknown as Preprocessing['shift'],
     template: { ...template, width: input.width, height: input.height },
   };
 }
 
 /** Halves the batch until it fits into memory. */
-async function fittingEmbedder(network: Network, build: Variant, preprocessing: Preprocessing, opened: Opened, store: Store, batchSize: number): Promise<Embedder> {
+async function fittingEmbedder(
+  network: Network,
+  build: Variant,
+  preprocessing: Preprocessing,
+  opened: Opened,
+  store: Store,
+  batchSize: number,
+): Promise<Embedder> {
   for (let size = batchSize; ; size = Math.floor(size / 2)) {
     try {
       return await Embedder.create(network, build, preprocessing, opened.backend, store, size);
@@ -681,13 +927,31 @@ async function warmUp(embedder: Embedder, preprocessing: Preprocessing): Promise
   await embedder.embed(pack([place(grey, undefined, preprocessing)], preprocessing));
 }
 
-function cardOf(metadata: ModelMetadata, name: string, network: Network, build: Variant, preprocessing: Preprocessing, digest: string): ModelCard {
+function cardOf(
+  metadata: ModelMetadata,
+  name: string,
+  network: Network,
+  build: Variant,
+  preprocessing: Preprocessing,
+  digest: string,
+): ModelCard {
   const graph = new Graph();
-  network.build(graph.input('x', [BATCH, preprocessing.height, preprocessing.width, 3]), { ...build, mode: 'inference' });
+  network.build(graph.input('x', [BATCH, preprocessing.height, preprocessing.width, 3]), {
+    ...build,
+    mode: 'inference',
+  });
   const { parameters, multiplyAdds } = cost(layers(graph));
   return {
-    name, network: network.name, dimensions: metadata.dimensions, parameters, multiplyAdds, input: { ...metadata.input, template: metadata.template },
-    points: metadata.operatingPoints, licence: metadata.licence, trainedOn: metadata.trainedOn, sha256: digest,
+    name,
+    network: network.name,
+    dimensions: metadata.dimensions,
+    parameters,
+    multiplyAdds,
+    input: { ...metadata.input, template: metadata.template },
+    points: metadata.operatingPoints,
+    licence: metadata.licence,
+    trainedOn: metadata.trainedOn,
+    sha256: digest,
   };
 }
 
@@ -709,9 +973,11 @@ const turn = (): Promise<void> =>
 const isPixels = (image: ImageSource): image is Pixels =>
   typeof image === 'object' && image !== null && 'data' in image && 'width' in image && !ArrayBuffer.isView(image);
 
-const isPhoto = (face: Face): face is Exclude<Face, ImageSource> => typeof face === 'object' && face !== null && 'landmarks' in face;
+const isPhoto = (face: Face): face is Exclude<Face, ImageSource> =>
+  typeof face === 'object' && face !== null && 'landmarks' in face;
 
-const isEmbeddings = (face: Face | Iterable<Face> | Embeddings): face is Embeddings => typeof face === 'object' && face !== null && 'fingerprint' in face;
+const isEmbeddings = (face: Face | Iterable<Face> | Embeddings): face is Embeddings =>
+  typeof face === 'object' && face !== null && 'fingerprint' in face;
 
 function isSingle(faces: Face | Iterable<Face> | AsyncIterable<Face>): faces is Face {
   if (typeof faces === 'string' || ArrayBuffer.isView(faces)) return true;
@@ -722,12 +988,16 @@ function isSingle(faces: Face | Iterable<Face> | AsyncIterable<Face>): faces is 
 }
 
 function withIndex(cause: unknown, index: number): FaceNetError {
-  if (cause instanceof FaceNetError) return cause.index === index ? cause : new FaceNetError(cause.code, cause.message, { cause, index });
+  if (cause instanceof FaceNetError)
+    return cause.index === index ? cause : new FaceNetError(cause.code, cause.message, { cause, index });
   return new FaceNetError('internal', `faces[${index}]: ${(cause as Error)?.message ?? cause}`, { cause, index });
 }
 
 function mirror({ pixels, alignment }: Placed): Placed {
-  const { inverse: [a, b, tx, c, d, ty], width } = alignment;
+  const {
+    inverse: [a, b, tx, c, d, ty],
+    width,
+  } = alignment;
   return { pixels, alignment: { ...alignment, inverse: [-a, b, a * (width - 1) + tx, -c, d, c * (width - 1) + ty] } };
 }
 
@@ -762,7 +1032,11 @@ function join(parts: readonly Embeddings[], dimensions: number, fingerprint: str
   const only = parts[0];
   if (parts.length === 1 && only) return only;
   return {
-    data: concatenate(parts.map((part) => part.data)), count: parts.reduce((sum, part) => sum + part.count, 0), dimensions, fingerprint,
-    indices: Uint32Array.from(parts.flatMap((part) => [...part.indices])), skipped: parts.flatMap((part) => part.skipped),
+    data: concatenate(parts.map((part) => part.data)),
+    count: parts.reduce((sum, part) => sum + part.count, 0),
+    dimensions,
+    fingerprint,
+    indices: Uint32Array.from(parts.flatMap((part) => [...part.indices])),
+    skipped: parts.flatMap((part) => part.skipped),
   };
 }

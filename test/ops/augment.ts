@@ -13,7 +13,8 @@ const controls = (change: readonly (readonly [number, number])[]): Case['fill'] 
 
 /** Random numbers everywhere, the blur in its range [0, 1]. */
 const anything: Case['fill'] = {
-  controls: (index, random) => (index % augmentControls.columns === augmentControls.blur ? Math.abs(random()) : random()),
+  controls: (index, random) =>
+    index % augmentControls.columns === augmentControls.blur ? Math.abs(random()) : random(),
 };
 
 export const spec: OperatorSpec = {
