@@ -1,3 +1,5 @@
+// area: operators
+// on: lavapipe
 // Convolution beyond the conformance test: published values, and the promise that the choice of a tile changes no bits.
 import { readFileSync } from 'node:fs';
 import { afterAll, describe, expect, test } from 'vitest';
