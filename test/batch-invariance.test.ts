@@ -77,11 +77,13 @@ async function places(
 for (const backend of opened) {
   describe(`batch invariance on ${title(backend)}`, () => {
     test('a small network, every place of batches of 2 to 33', async () => {
-      const sizes = Array.from({ length: 32 }, (_, index) => index + 2);
+      // Software adapters take a tenth of a second a batch: the sizes between are wasm's.
+      const sizes = backend.name === 'wasm' ? Array.from({ length: 32 }, (_, index) => index + 2) : [2, 3, 8, 33];
       expect(await places(backend, tinyNet, {}, tinyPreprocessing, sizes)).toBe(sizes.reduce((a, b) => a + b, 0));
-    });
+    }, 300_000);
 
-    test.runIf(backend.name === 'wasm')('dlib-resnet and nn4.small2, narrow, batches of 2 to 33', async () => {
+    if (backend.name !== 'wasm') return;
+    test('dlib-resnet and nn4.small2, narrow, batches of 2 to 33', async () => {
       await places(backend, dlibResnet, { width: 0.25 }, preprocessingOf(150), [2, 9]);
       await places(backend, nn4Small2, { width: 0.25 }, preprocessingOf(64), [2, 7, 33]);
     });
