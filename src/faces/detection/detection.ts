@@ -1,0 +1,69 @@
+/**
+ * What finds faces: one interface, two models (MTCNN; the tiny face detector with the 68-point network). FaceDetector reads the file,
+ * opens a backend and holds the queue; a model gets weights, backend and one photo at a time, and answers in that photo's pixels.
+ */
+import { FaceNetError } from '../../errors.ts';
+import type { Shape } from '../../graph/shape.ts';
+import type { Backend } from '../../plan/runner.ts';
+import type { Pixels } from '../preprocessing.ts';
+
+/** A face found in a photo: box and five points (eyes, nose, mouth corners) in pixels of the photo as displayed (EXIF turn applied). */
+export interface DetectedFace {
+  /** May reach beyond the photo. x, y: its upper left corner. */
+  readonly box: { readonly x: number; readonly y: number; readonly width: number; readonly height: number };
+  /** The detector's belief, 0..1. Scores of different models do not compare. */
+  readonly score: number;
+  /** First the eye at the left of the picture, then the other, the tip of the nose, the left and the right corner of the mouth. */
+  readonly landmarks: readonly (readonly [x: number, y: number])[];
+}
+
+/** What a call may ask for; FaceDetector has checked the ranges. */
+export interface DetectionOptions {
+  /** Shorter side of the smallest face looked for, pixels of the photo; undefined: the model's own default for this photo. */
+  readonly minFace?: number | undefined;
+  /** Faces with a lower score are left out, 0..1; undefined: the model's own threshold. */
+  readonly minScore?: number | undefined;
+  /** Most faces returned, those of the highest score. Infinity: all. */
+  readonly limit: number;
+}
+
+/** A detector on one backend. Calls do not overlap: FaceDetector makes one after the other. */
+export interface DetectionModel {
+  /** 'mtcnn', 'tiny-face'. */
+  readonly name: string;
+  /**
+   * Faces by falling score, equal scores in the order they were found in. No faces is an answer, not an error. The photo has passed
+   * checkPixels (RGB or RGBA, 1 to 65,535 a side) and is not kept. Looks at `signal` between runs of the device.
+   * @throws 'aborted', 'memory', 'device-lost'.
+   */
+  detect(photo: Pixels, options: DetectionOptions, signal?: AbortSignal): Promise<DetectedFace[]>;
+  /** Frees everything the model holds on the backend, which stays open. */
+  dispose(): Promise<void>;
+}
+
+/** Weights of a detector as its file holds them, decoded to finite float32: by name, with their shapes. */
+export type DetectionWeights = ReadonlyMap<string, { readonly data: Float32Array; readonly shape: Shape }>;
+
+/** Makes a model; each kind of detector exports one. @throws 'model' where weights are missing or misshapen. */
+export type DetectionModelFactory = (
+  weights: DetectionWeights,
+  backend: Backend,
+  options: { readonly source: string },
+) => Promise<DetectionModel>;
+
+/** @throws 'aborted' when the call was aborted. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new FaceNetError('aborted', 'detect: the call was aborted.', { cause: signal.reason });
+}
+
+/** The best faces that the options ask for: by falling score, ties in the order given. */
+export function bestFaces(
+  faces: readonly DetectedFace[],
+  { minScore = 0, limit }: Pick<DetectionOptions, 'minScore' | 'limit'>,
+): DetectedFace[] {
+  // Array.prototype.sort is stable.
+  return faces
+    .filter((face) => face.score >= minScore)
+    .sort((a, b) => b.score - a.score)
+    .slice(0, limit);
+}
