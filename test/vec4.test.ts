@@ -7,6 +7,7 @@ import { Graph, type Value } from '../src/graph/graph.ts';
 import { type Shape, size } from '../src/graph/shape.ts';
 import { add } from '../src/ops/add.ts';
 import { concat } from '../src/ops/concat.ts';
+import { depthwiseConv2d } from '../src/ops/depthwiseConv2d.ts';
 import { l2Pool } from '../src/ops/l2Pool.ts';
 import { lrn } from '../src/ops/lrn.ts';
 import { maxPool } from '../src/ops/maxPool.ts';
@@ -41,6 +42,11 @@ const operators: Record<string, (x: Value) => Value> = {
   maxPool: (x) => maxPool(x, { size: 3, stride: 2, padding: 1, ceil: true }),
   l2Pool: (x) => l2Pool(x, { size: [3, 2], stride: [2, 1], padding: [1, 0, 0, 1], epsilon: 0.1 }),
   lrn: (x) => lrn(x, { alpha: 0.9, k: 2 }),
+  depthwiseConv2d(x) {
+    const channels = x.shape[3] as number;
+    const weight = x.graph.constant(Float32Array.from({ length: 9 * channels }, uniform(3)), [3, 3, channels]);
+    return depthwiseConv2d(x, weight, { stride: 2, padding: 1 });
+  },
 };
 
 /** x is read as a range of a wider result, y written behind four channels of another; offsets and strides are divisible by four. */

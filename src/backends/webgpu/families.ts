@@ -1,6 +1,7 @@
 import type { FamilyTable } from '../../plan/lowering.ts';
 import { families as add } from './families/add.ts';
 import { families as conv2d } from './families/conv2d.ts';
+import { families as depthwiseConv2d } from './families/depthwiseConv2d.ts';
 import { families as l2Pool } from './families/l2Pool.ts';
 import { families as linear } from './families/linear.ts';
 import { families as lrn } from './families/lrn.ts';
@@ -12,6 +13,7 @@ import type { WebGpuAdapter } from './webgpu-backend.ts';
 export const webgpuFamilies: Readonly<Record<string, FamilyTable<WebGpuAdapter>>> = {
   add,
   conv2d,
+  depthwiseConv2d,
   l2Pool,
   linear,
   lrn,
