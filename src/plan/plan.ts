@@ -89,7 +89,11 @@ export class Plan {
       throw new FaceNetError('input', `plan: batchSize must be a whole number from 1, got ${batchSize}.`);
     }
     const names = Object.keys(outputs);
-    const optimised = optimise(graph, Object.values(outputs), fuse);
+    // Tensors larger than a kernel can see are computed with in parts; few models have any.
+    const large = graph.parameters.some(({ name }) => store.parts(name).length > 1);
+    const given = { graph, outputs: Object.values(outputs) };
+    const fitting = large ? (await import('./storage.ts')).splitLarge(graph, given.outputs, store) : given;
+    const optimised = optimise(fitting.graph, fitting.outputs, fuse);
     const named = new Map(names.map((name, index) => [name, optimised.outputs[index] as Value]));
     const layout = new Layout(optimised.graph, [...named.values()], backend, store, batchSize);
     try {
