@@ -37,6 +37,7 @@ import type { Dataset } from './train/dataset.ts';
 import type {
   Trainer,
   TrainOptions as TrainerOptions,
+  TrainingModel,
   TrainingState,
   TrainResult,
   TrainStep,
@@ -129,6 +130,11 @@ export interface CreateOptions extends Watch {
   readonly device?: GPUDevice;
   /** Where adapters come from otherwise; default: the runtime's own. */
   readonly gpu?: GPU;
+  /**
+   * Called once for each device that was lost, when it has been replaced (`recovered`: the call that met the loss was repeated and gave the
+   * same bits) or could not be: that call, and those after it until a device is found, then reject with 'device-lost'.
+   */
+  readonly onDeviceLost?: (info: { readonly reason: string; readonly recovered: boolean }) => void;
   /** Threads of the wasm backend; default: the processors, at most 8. */
   readonly threads?: number;
   /** False: only the wasm build whose bits are the same on every machine, without fused multiply-add. */
@@ -217,6 +223,11 @@ export interface EmbedOptions extends Watch {
 export interface TrainOptions extends TrainerOptions {
   /** A checkpoint to go on from: the same data, phases and seed give the bits of the undisturbed run. */
   readonly resume?: Uint8Array;
+  /**
+   * Steps between two copies of the whole state that are kept outside the GPU: when the device is lost, a new one computes the steps since
+   * the last copy again, to the same bits. Default 100, at least 1; a copy takes the memory of weights and optimiser.
+   */
+  readonly snapshotEvery?: number;
 }
 
 /** What this class needs from the place it runs in. */
@@ -233,10 +244,32 @@ export interface Host extends BackendHost {
 /** Most calls that may wait on one object. */
 const QUEUE_LIMIT = 1024;
 
-interface Parts {
+/** Copies of the training state are this many steps apart unless said otherwise. */
+const SNAPSHOT_STEPS = 100;
+
+/** What is gone with a device. */
+interface Device {
   readonly opened: Opened;
   readonly store: Store;
   readonly embedder: Embedder;
+}
+
+/** A run of train(), with what it takes to repeat it. */
+interface Training {
+  readonly trainer: Trainer;
+  /** The trainer's model on another device. */
+  readonly on: (device: Device) => TrainingModel;
+  run: ReturnType<Trainer['run']>;
+  /** Step of the last result. */
+  done: number;
+  snapshot?: TrainingState;
+}
+
+interface Parts {
+  readonly device: Device;
+  /** Makes all anew on another device, with the weights as they were loaded; absent on wasm, and for a device of the caller. */
+  readonly replace?: (batchSize: number) => Promise<Device>;
+  readonly onDeviceLost?: CreateOptions['onDeviceLost'];
   readonly mirrored: boolean;
   readonly card: ModelCard;
   readonly metadata: ModelMetadata;
@@ -265,7 +298,12 @@ export class FaceNet {
   #waiting = 0;
   /** Operating points, once calibrate() has changed them. */
   #points: readonly OperatingPoint[] | undefined;
-  #trainer: Trainer | undefined;
+  #device: Device;
+  /** The loss that no device has been found for yet. */
+  #loss: FaceNetError | undefined;
+  /** The last device whose loss was told. */
+  #told: Device | undefined;
+  #training: Training | undefined;
   #lastState: TrainingState | undefined;
   /** Steps trained by this object: part of the fingerprint. */
   #trained = 0;
@@ -275,8 +313,10 @@ export class FaceNet {
   constructor(host: Host, parts: unknown) {
     this.#host = host;
     this.#parts = parts as Parts;
-    this.backend = this.#parts.opened.backend.name;
-    this.why = this.#parts.opened.why;
+    this.#device = this.#parts.device;
+    this.backend = this.#device.opened.backend.name;
+    this.why = this.#device.opened.why;
+    this.#watch();
     this.dimensions = this.#parts.card.dimensions;
     // `await using` works where the runtime has the symbol; nothing is patched where it has not.
     if (Symbol.asyncDispose) Object.defineProperty(this, Symbol.asyncDispose, { value: () => this.dispose() });
@@ -285,7 +325,7 @@ export class FaceNet {
   /** The crop the model will see: aligned to its template and resized, as RGB bytes. @throws 'image', 'input'. */
   async align(face: Face): Promise<Pixels> {
     const placed = await this.#place(face);
-    return this.#enqueue('align', undefined, () => this.#parts.embedder.crop(placed));
+    return this.#enqueue('align', undefined, () => this.#device.embedder.crop(placed));
   }
 
   /**
@@ -304,7 +344,8 @@ export class FaceNet {
     options: EmbedOptions = {},
   ): AsyncGenerator<Embeddings> {
     const { signal, onProgress, onError = 'throw' } = options;
-    const { embedder, mirrored } = this.#parts;
+    const { mirrored } = this.#parts;
+    const { embedder } = this.#device;
     const { fingerprint } = this;
     const source = Symbol.asyncIterator in faces ? faces[Symbol.asyncIterator]() : faces[Symbol.iterator]();
     const perBatch = Math.max(1, mirrored ? Math.floor(embedder.batchSize / 2) : embedder.batchSize);
@@ -512,8 +553,8 @@ export class FaceNet {
 
   /** Time per kernel of one batch, from the device's clock where it has one; medians over `runs`. */
   async profile({ batch, runs = 5, signal }: { batch?: number; runs?: number } & Watch = {}): Promise<Profile> {
-    const { plan } = this.#parts.embedder;
     return this.#enqueue('profile', signal, async () => {
+      const { plan } = this.#device.embedder;
       await plan.profile(batch);
       const measured: Awaited<ReturnType<typeof plan.profile>>[] = [];
       for (let run = 0; run < runs; run++) measured.push(await plan.profile(batch));
@@ -549,22 +590,47 @@ export class FaceNet {
       import('./train/trainer.ts'),
       import('./io/checkpoint.ts'),
     ]);
-    if (this.#trainer)
+    if (this.#training)
       throw new FaceNetError('input', 'train: one run at a time, got a second. Finish or break the first.');
-    const { embedder, store, opened, metadata } = this.#parts;
+    const { resume, snapshotEvery = SNAPSHOT_STEPS } = options;
+    if (!(Number.isInteger(snapshotEvery) && snapshotEvery >= 1))
+      throw new FaceNetError('input', `train: snapshotEvery must be a whole number from 1, got ${snapshotEvery}.`);
+    const { metadata } = this.#parts;
     const network = networkOf(metadata, this.model.name);
     const variant = { ...metadata.variant, dimensions: metadata.dimensions } as Variant;
-    const trainer = new Trainer(
-      { network, variant, preprocessing: embedder.preprocessing, backend: opened.backend, store },
-      data,
-      options,
-    );
-    if (options.resume) trainer.restore(readCheckpoint(options.resume));
-    this.#trainer = trainer;
+    const on = ({ opened, store, embedder }: Device): TrainingModel => ({
+      network,
+      variant,
+      preprocessing: embedder.preprocessing,
+      backend: opened.backend,
+      store,
+    });
+    const trainer = new Trainer(on(this.#device), data, options);
+    const state = resume && readCheckpoint(resume);
+    const training: Training = { trainer, on, run: trainer.run(), done: 0 };
+    this.#training = training;
+    // The memory of wasm is not lost while the program lives.
+    const losable = this.backend === 'webgpu';
     try {
-      const run = trainer.run();
+      await this.#enqueue('train', undefined, async () => {
+        if (state) trainer.restore(state);
+        training.done = trainer.step;
+        if (losable) training.snapshot = await trainer.state();
+      });
+      let copied = trainer.step;
       while (true) {
-        const next = await this.#enqueue('train', undefined, () => run.next());
+        let next: IteratorResult<TrainStep, TrainResult> | undefined;
+        next = await this.#enqueue('train', undefined, async () => {
+          // Not again where only the copy failed: the step was computed again by then.
+          next ??= await training.run.next();
+          if (next.done) return next;
+          training.done = next.value.step;
+          if (losable && training.done - copied >= snapshotEvery) {
+            training.snapshot = await trainer.state();
+            copied = training.done;
+          }
+          return next;
+        });
         if (next.done) return next.value;
         this.#trained = trainer.step;
         // Measured on the weights before.
@@ -572,17 +638,24 @@ export class FaceNet {
         yield next.value;
       }
     } finally {
-      this.#lastState = await trainer.state();
+      try {
+        this.#lastState = await this.#enqueue('train', undefined, () => trainer.state());
+      } catch {
+        // No device: what is left of the run is its last copy. (Disposed: nothing is asked for any more.)
+        if (training.snapshot) {
+          this.#lastState = training.snapshot;
+          this.#trained = Number(training.snapshot.metadata.get('step'));
+        }
+      }
       trainer.dispose();
-      this.#trainer = undefined;
+      this.#training = undefined;
     }
   }
 
   /** Everything the run in progress, or the last one, needs to go on, as safetensors. @throws 'input' before any training. */
   async checkpoint(): Promise<Uint8Array> {
-    const state = this.#trainer
-      ? await this.#enqueue('checkpoint', undefined, () => (this.#trainer as Trainer).state())
-      : this.#lastState;
+    const trainer = this.#training?.trainer;
+    const state = trainer ? await this.#enqueue('checkpoint', undefined, () => trainer.state()) : this.#lastState;
     if (!state) throw new FaceNetError('input', 'checkpoint: there is nothing to keep before train() has run.');
     const { writeCheckpoint } = await import('./io/checkpoint.ts');
     return writeCheckpoint(state);
@@ -593,8 +666,9 @@ export class FaceNet {
    * what it was trained on. @throws 'input' when an average is asked for and none was kept.
    */
   async save({ weights = 'float32', average = false, ...about }: SaveOptions = {}): Promise<Uint8Array> {
-    const { store, parameters, metadata } = this.#parts;
+    const { parameters, metadata } = this.#parts;
     return this.#enqueue('save', undefined, async () => {
+      const { store } = this.#device;
       const averaged = parameters.map((name) => `average/${name}`).filter((name) => average && store.has(name));
       if (average && averaged.length === 0)
         throw new FaceNetError('input', 'save: an average is kept by train() with the option ema, got none.');
@@ -628,23 +702,18 @@ export class FaceNet {
 
   /** What the backend holds; equal before and after means nothing leaked. */
   counters(): ReturnType<Opened['backend']['counters']> {
-    return this.#parts.opened.backend.counters();
+    return this.#device.opened.backend.counters();
   }
 
   /** Frees every buffer; a device that was passed in stays alive. Twice is allowed; other calls then throw 'disposed'. */
   dispose(): Promise<void> {
-    this.#disposed ??= this.#queue
-      .catch(() => {})
-      .then(async () => {
-        await this.#parts.embedder.dispose();
-        this.#parts.store.dispose();
-        await this.#parts.opened.backend.dispose();
-      });
+    this.#disposed ??= this.#queue.catch(() => {}).then(() => release(this.#device));
     return this.#disposed;
   }
 
   async #compute(placed: readonly Placed[]): Promise<Float32Array> {
-    const { embedder, mirrored } = this.#parts;
+    const { mirrored } = this.#parts;
+    const { embedder } = this.#device;
     if (!mirrored) return embedder.embed(pack(placed, embedder.preprocessing));
     const both = [...placed, ...placed.map(mirror)];
     // Room for one face only: two runs.
@@ -663,7 +732,7 @@ export class FaceNet {
     const pixels = isPixels(image) ? image : await this.#host.readImage(image);
     checkPixels(pixels, index === undefined ? 'image' : `faces[${index}]`, index);
     try {
-      return place(pixels, landmarks, this.#parts.embedder.preprocessing);
+      return place(pixels, landmarks, this.#device.embedder.preprocessing);
     } catch (error) {
       if (!(error instanceof FaceNetError)) throw error;
       const name =
@@ -701,7 +770,7 @@ export class FaceNet {
         await turn();
         if (signal?.aborted)
           throw new FaceNetError('aborted', `${method}: the call was aborted.`, { cause: signal.reason });
-        return task();
+        return this.#repeated(task);
       });
     this.#queue = run;
     try {
@@ -710,6 +779,75 @@ export class FaceNet {
       this.#waiting--;
     }
   }
+
+  /** Runs a task; once more on a new device when the device is lost. A second loss rejects. */
+  async #repeated<T>(task: () => Promise<T>): Promise<T> {
+    if (this.#loss) await this.#recover(this.#loss);
+    try {
+      return await task();
+    } catch (error) {
+      if (!isLoss(error)) throw error;
+      await this.#recover(error);
+      return task();
+    }
+  }
+
+  /** Replaces the device: the same adapter, weights and batch; a run of train() is computed again up to its last result. */
+  async #recover(loss: FaceNetError): Promise<void> {
+    const { replace, onDeviceLost } = this.#parts;
+    const lost = this.#device;
+    const tell = (recovered: boolean) => {
+      if (this.#told === lost) return;
+      this.#told = lost;
+      onDeviceLost?.({ reason: loss.message, recovered });
+    };
+    if (!replace) {
+      tell(false);
+      throw loss;
+    }
+    this.#loss = loss;
+    let made: Device | undefined;
+    try {
+      await release(lost);
+      made = await replace(lost.embedder.batchSize);
+      if (made.opened.why !== lost.opened.why)
+        throw new FaceNetError('device', `the adapter must be ${lost.opened.why}, got ${made.opened.why}.`);
+      for (const [name, { data, shape }] of this.#lastState?.tensors ?? []) made.store.set(name, data, shape);
+      const training = this.#training;
+      if (training) {
+        training.trainer.moveTo(training.on(made), training.snapshot);
+        training.run = training.trainer.run();
+        while (training.trainer.step < training.done) await training.run.next();
+      }
+    } catch (cause) {
+      if (made) await release(made);
+      tell(false);
+      throw new FaceNetError('device-lost', `${loss.message} No other could be had: ${(cause as Error).message}`, {
+        cause,
+      });
+    }
+    this.#device = made;
+    this.#loss = undefined;
+    this.#watch();
+    tell(true);
+  }
+
+  /** Replaces a device that is lost while nothing runs, so that the next call is not late. */
+  #watch(): void {
+    void this.#device.opened.backend.lost
+      ?.then(() => this.#enqueue('recover', undefined, () => this.#device.opened.backend.run([], [])))
+      // Told by onDeviceLost, and by the next call.
+      .catch(() => {});
+  }
+}
+
+const isLoss = (error: unknown): error is FaceNetError => error instanceof FaceNetError && error.code === 'device-lost';
+
+/** Frees what lies on a device, lost or not. Twice is allowed. */
+async function release({ embedder, store, opened }: Partial<Device>): Promise<void> {
+  await embedder?.dispose();
+  store?.dispose();
+  await opened?.backend.dispose();
 }
 
 /** Loads a model onto the backend asked for; what the entries' `create` calls. */
@@ -732,42 +870,53 @@ export async function load(host: Host, options: CreateOptions): Promise<Parts> {
   const expected = parametersOf(network, build, { width: preprocessing.width, height: preprocessing.height });
   matchTensors(expected, file.tensors, { source: name });
   check();
-  const opened = await openBackend(host, options);
-  const store = new Store(opened.backend);
-  let embedder: Embedder | undefined;
+  const make = async (batchSize: number | undefined, check = () => {}): Promise<Device> => {
+    const opened = await openBackend(host, options);
+    const store = new Store(opened.backend);
+    let embedder: Embedder | undefined;
+    try {
+      for (const { name: parameter, shape } of expected) store.set(parameter, weightsOf(file, parameter), shape);
+      // A GPU says later whether it had the memory: an empty run waits, so that no smaller batch is tried for want of room for weights.
+      await opened.backend.run([], []);
+      check();
+      const hardware = opened.backend.name === 'webgpu' && !opened.why.includes('(software)');
+      embedder = await fittingEmbedder(network, build, preprocessing, opened, store, batchSize ?? (hardware ? 32 : 8));
+      await warmUp(embedder, preprocessing);
+      return { opened, store, embedder };
+    } catch (error) {
+      await release({ opened, store, ...(embedder && { embedder }) });
+      throw error;
+    }
+  };
+  const { device: given, onDeviceLost } = options;
+  let device: Device;
   try {
-    for (const { name: parameter, shape } of expected) store.set(parameter, weightsOf(file, parameter), shape);
-    // A GPU says later whether it had the memory: an empty run waits, so that no smaller batch is tried for want of room for weights.
-    await opened.backend.run([], []);
-    check();
-    const hardware = opened.backend.name === 'webgpu' && !opened.why.includes('(software)');
-    embedder = await fittingEmbedder(
-      network,
-      build,
-      preprocessing,
-      opened,
-      store,
-      options.batchSize ?? (hardware ? 32 : 8),
-    );
-    await warmUp(embedder, preprocessing);
-    onProgress?.({ phase: 'compile', done: 1, total: 1 });
-    check();
-    return {
-      opened,
-      store,
-      embedder,
-      mirrored,
-      metadata: file.metadata,
-      parameters: expected.map((parameter) => parameter.name),
-      card: cardOf(file.metadata, name, network, build, preprocessing, digest),
-      fingerprint: `${name}/${digest.slice(0, 16)}${mirrored ? '/mirror' : ''}`,
-    };
+    device = await make(options.batchSize, check);
   } catch (error) {
-    await embedder?.dispose();
-    store.dispose();
-    await opened.backend.dispose();
+    if (!isLoss(error)) throw error;
+    const again = given ? undefined : await make(options.batchSize, check).catch(() => undefined);
+    onDeviceLost?.({ reason: error.message, recovered: again !== undefined });
+    if (!again) throw error;
+    device = again;
+  }
+  onProgress?.({ phase: 'compile', done: 1, total: 1 });
+  try {
+    check();
+  } catch (error) {
+    await release(device);
     throw error;
   }
+  return {
+    device,
+    // On wasm the file is not kept: its memory cannot be lost.
+    ...(device.opened.backend.name === 'webgpu' && !given && { replace: (batchSize: number) => make(batchSize) }),
+    ...(onDeviceLost && { onDeviceLost }),
+    mirrored,
+    metadata: file.metadata,
+    parameters: expected.map((parameter) => parameter.name),
+    card: cardOf(file.metadata, name, network, build, preprocessing, digest),
+    fingerprint: `${name}/${digest.slice(0, 16)}${mirrored ? '/mirror' : ''}`,
+  };
 }
 
 /** What this machine can do, without loading a model. Never throws. */

@@ -93,7 +93,8 @@ export class Embedder {
 
   async dispose(): Promise<void> {
     this.plan.dispose();
-    (await this.#crops)?.dispose();
+    // A plan that could not be made has nothing to free.
+    (await this.#crops?.catch(() => undefined))?.dispose();
   }
 }
 

@@ -37,6 +37,8 @@ export interface Backend {
   readonly name: 'webgpu' | 'wasm';
   /** Which device, and why it was taken; for people. */
   readonly description: string;
+  /** Resolves when the device is lost while it is in use; absent where it cannot be. */
+  readonly lost?: Promise<unknown>;
   /** Names adapter and driver where results depend on them: part of the order class. */
   readonly families: Families;
   /** Activation buffers begin with a block of zeros, at least one pixel of the widest tensor, that no kernel writes. */

@@ -159,7 +159,7 @@ const sumOf = (name: string): string => `${SUM}${name}`;
  * any step and resumed from its state gives the bits of the undisturbed one, on the same backend.
  */
 export class Trainer {
-  readonly #model: TrainingModel;
+  #model: TrainingModel;
   readonly #data: Dataset;
   readonly #options: TrainOptions;
   readonly #phases: readonly CompletePhase[];
@@ -173,6 +173,8 @@ export class Trainer {
   #step = 0;
   #stage = 0;
   #started = -1;
+  /** The last step that was ever finished: steps up to it are repeated, not judged or stopped. */
+  #reached = 0;
   #built: Built | undefined;
 
   /** @throws 'input' when options, data and network do not fit: before anything is computed. */
@@ -261,6 +263,14 @@ export class Trainer {
     this.#started = Number(state.metadata.get('started') ?? -1);
   }
 
+  /** Goes on with another backend and store, from a state; without one from the step it is at, which must be the first. */
+  moveTo(model: TrainingModel, state?: TrainingState): void {
+    this.dispose();
+    this.#model = model;
+    if (state) this.restore(state);
+    else this.#started = -1;
+  }
+
   /** All tensors of the store with what they belong to; whole steps only. */
   async state(): Promise<TrainingState> {
     const { store } = this.#model;
@@ -280,11 +290,11 @@ export class Trainer {
 
   /** Runs the steps that are left. Each yield is one finished step; stop by `break`, the object then holds the last whole step. */
   async *run(): AsyncGenerator<TrainStep, TrainResult> {
-    const { signal, onCollapse = 'stop' } = this.#options;
+    const { onCollapse = 'stop' } = this.#options;
     let coming = this.#step < this.totalSteps ? this.#gather(this.#step) : undefined;
     try {
       while (this.#step < this.totalSteps) {
-        if (signal?.aborted) return { steps: this.#step, stopped: 'aborted' };
+        if (this.#stops) return { steps: this.#step, stopped: 'aborted' };
         const start = performance.now();
         const { phase, within } = this.#where(this.#step);
         const built = await this.#plan(phase);
@@ -294,10 +304,14 @@ export class Trainer {
         const step = await this.#compute(built, batch, phase, within, start);
         if (!step) return { steps: this.#step, stopped: 'aborted' };
         const complete = this.#phases[phase] as CompletePhase;
-        const finding = this.#watchdog.check(
-          step,
-          complete.losses.some(([name]) => isTriplet(name)),
-        );
+        const finding =
+          step.step > this.#reached
+            ? this.#watchdog.check(
+                step,
+                complete.losses.some(([name]) => isTriplet(name)),
+              )
+            : undefined;
+        this.#reached = Math.max(this.#reached, step.step);
         this.#advanceStage(complete, step, within);
         yield { ...step, ...(finding && { warning: finding.text }), ...(this.#watchdog.suspects && { suspect: true }) };
         if (finding && ends(finding, onCollapse)) return { steps: this.#step, stopped: 'collapsed' };
@@ -306,6 +320,11 @@ export class Trainer {
     } finally {
       await coming?.catch(() => {});
     }
+  }
+
+  /** Asked to stop; not before a repeated run is where it was. */
+  get #stops(): boolean {
+    return this.#options.signal?.aborted === true && this.#step >= this.#reached;
   }
 
   /** What the last step was computed by, in order: for profiles. Profiling runs them, updates of the weights and all. */
@@ -575,12 +594,11 @@ export class Trainer {
       const judge = await plan(whole, { loss, perEmbedding, ...(summary ? { summary } : {}) }, batch);
       const differentiate = await plan(backward, { embeddings: second.embeddings }, micro);
       const finish = await plan(last, { total }, 1);
-      const { signal } = this.#options;
       const step = async ({ parts }: Gathered, inputs: Inputs): Promise<Results | undefined> => {
         for (const { name, shape } of sums) store.set(sumOf(name), new Float32Array(shape.reduce((a, b) => a * b, 1)));
         const embeddings = new Float32Array(batch * dimensions);
         for (const [index, part] of parts.entries()) {
-          if (signal?.aborted) return undefined;
+          if (this.#stops) return undefined;
           embeddings.set(
             (await embed.run(chosen(embed, { ...part }))).embeddings as Float32Array,
             index * micro * dimensions,
@@ -588,14 +606,14 @@ export class Trainer {
         }
         const judged = await judge.run(chosen(judge, { ...inputs, embeddings }));
         for (const [index, part] of parts.entries()) {
-          if (signal?.aborted) return undefined;
+          if (this.#stops) return undefined;
           const gradient = (judged.perEmbedding as Float32Array).subarray(
             index * micro * dimensions,
             (index + 1) * micro * dimensions,
           );
           await differentiate.run(chosen(differentiate, { ...part, gradient }), micro, []);
         }
-        if (signal?.aborted) return undefined;
+        if (this.#stops) return undefined;
         return { ...judged, ...(await finish.run(chosen(finish, inputs))) };
       };
       return { plans, step };
