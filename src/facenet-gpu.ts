@@ -45,7 +45,7 @@ import type {
 
 export type { Clustering } from './faces/clustering.ts';
 export type { PairEvaluation } from './faces/evaluation/pairs.ts';
-export { FaceGallery, type GalleryOptions, type Identification, type Match } from './faces/gallery.ts';
+export type { FaceGallery, GalleryOptions, Identification, Match } from './faces/gallery.ts';
 export type { Decide, OperatingPoint, Verification } from './faces/operating-point.ts';
 export type { Pixels } from './faces/preprocessing.ts';
 export type { NetworkName } from './networks/network.ts';
