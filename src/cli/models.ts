@@ -1,7 +1,8 @@
-// The build's step that makes the packaged models from their sources: node build.mjs models.
+// The build's step that makes the models from their sources: node build.mjs models. The package holds dlib-resnet alone.
 import { readFileSync } from 'node:fs';
 import calibration from '../io/dlib-operating-points.json' with { type: 'json' };
 import { convertDlibFiles } from '../io/node/convert-dlib.ts';
+import { convertTinyFaceFiles } from '../io/node/convert-tiny-face.ts';
 
 const [, , from = 'node_modules/@vladmandic/face-api/model', to = 'dist/models/dlib-resnet.safetensors'] = process.argv;
 const { name, version } = JSON.parse(readFileSync('package.json', 'utf8')) as { name: string; version: string };
@@ -11,3 +12,5 @@ const points = calibration.points.map((point) => {
 });
 const bytes = await convertDlibFiles(from, to, `${name} ${version}`, points);
 console.error(`models: ${to}, ${bytes} bytes`);
+const detector = to.replace(/[^\\/]*$/, 'tiny-face.safetensors');
+console.error(`models: ${detector}, ${await convertTinyFaceFiles(from, detector, `${name} ${version}`)} bytes`);

@@ -85,12 +85,14 @@ function fromFive(list: readonly Point[]): Landmarks {
 
 /** Eyes are the means of their six points; the nose tip is 30, the mouth corners are 48 and 54. */
 function fromSixtyEight(list: readonly Point[]): Landmarks {
+  const five = fiveOfSixtyEight(list);
+  return { eyes: [five[0], five[1]], five, outerEyesAndNose: [list[36]!, list[45]!, list[33]!] };
+}
+
+/** Eyes (means of 36-41 and 42-47), nose tip (30) and mouth corners (48, 54) of the 68 points of iBUG 300-W, which are not checked. */
+export function fiveOfSixtyEight(list: readonly Point[]): readonly [Point, Point, Point, Point, Point] {
   const eyes = [middle(list, [36, 37, 38, 39, 40, 41]), middle(list, [42, 43, 44, 45, 46, 47])] as const;
-  return {
-    eyes,
-    five: [eyes[0], eyes[1], list[30]!, list[48]!, list[54]!],
-    outerEyesAndNose: [list[36]!, list[45]!, list[33]!],
-  };
+  return [eyes[0], eyes[1], list[30]!, list[48]!, list[54]!];
 }
 
 function middle(points: readonly Point[], indices: readonly number[]): Point {

@@ -15,6 +15,8 @@ export interface DetectedFace {
   readonly score: number;
   /** First the eye at the left of the picture, then the other, the tip of the nose, the left and the right corner of the mouth. */
   readonly landmarks: readonly (readonly [x: number, y: number])[];
+  /** The 68 points of iBUG 300-W that `landmarks` was made from, where the model finds them (tiny-face): alignment takes either. */
+  readonly points68?: readonly (readonly [x: number, y: number])[];
 }
 
 /** What a call may ask for; FaceDetector has checked the ranges. */
