@@ -2,6 +2,13 @@
 //
 // Control words, each on a cache line of its own: +0 arrived, +64 generation, +128 sleepers.
 //
+// Both counters only grow (modulo 2^32), and each thread counts the barriers it has entered by itself: barrier number e is over when
+// the generation has reached e, and the thread whose arrival is number e * threads ends it. A thread that took the generation it
+// meets at its entry for the one before it would leave early whenever that reading was one behind; counted by itself it cannot.
+//
+// Around wait32 the code reads `words` and `entered` anew and keeps nothing in locals: the baseline compiler of V8 11.3 (Node 20) loses
+// the local that was given as the expected value. Such a thread compares with a wrong number, and leaves early or never.
+//
 // Why no wake-up is lost: all operations below are sequentially consistent. A waiter adds itself to `sleepers` BEFORE wait32 compares
 // the generation; the last thread bumps the generation BEFORE it reads `sleepers`. If the last thread reads 0, the waiter's
 // addition comes later in the total order, so its wait32 sees the new generation and returns at once. If it reads more, it notifies;
@@ -23,38 +30,42 @@ let words: usize = 0;
 let parties: u32 = 1;
 let most: u32 = 0;
 let allowance: u32 = 0;
+/** Barriers this thread has entered. */
+let entered: u32 = 0;
 
 /**
  * Tells this instance's barrier where the shared control words are (192 bytes, zero at first), how many threads meet there, and how
- * many tries a waiting thread makes before it sleeps (2^32 - 1: it never sleeps).
+ * many tries a waiting thread makes before it sleeps (2^32 - 1: it never sleeps). Called by each thread before its first barrier.
  */
 export function setThreads(control: usize, threads: u32, spin: u32): void {
   words = control;
   parties = threads;
   most = spin;
   allowance = spin;
+  entered = 0;
 }
 
 /** Returns when all threads have called it; what they wrote before is then visible to all. With one thread it returns at once. */
 export function barrier(): void {
   if (parties <= 1) return;
   const control = words;
-  const generation = atomic.load<u32>(control + GENERATION);
-  if (atomic.add<u32>(control + ARRIVED, 1) + 1 == parties) {
-    atomic.store<u32>(control + ARRIVED, 0);
-    atomic.add<u32>(control + GENERATION, 1);
+  const epoch = entered + 1;
+  entered = epoch;
+  if (atomic.add<u32>(control + ARRIVED, 1) + 1 == epoch * parties) {
+    atomic.store<u32>(control + GENERATION, epoch);
     if (atomic.load<u32>(control + SLEEPERS)) atomic.notify(control + GENERATION, -1);
     return;
   }
+  // The generation cannot be past `epoch`: that would need this thread.
   const tries = allowance;
   for (let i: u32 = 0; i <= tries || most == NEVER_SLEEP; i++) {
-    if (atomic.load<u32>(control + GENERATION) != generation) {
+    if (atomic.load<u32>(control + GENERATION) == epoch) {
       if (tries < most) allowance = min<u32>(most, tries * 2 + 1);
       return;
     }
   }
   allowance = tries >> 2;
   atomic.add<u32>(control + SLEEPERS, 1);
-  while (atomic.load<u32>(control + GENERATION) == generation) atomic.wait<i32>(control + GENERATION, <i32>generation, -1);
-  atomic.sub<u32>(control + SLEEPERS, 1);
+  while (atomic.load<u32>(words + GENERATION) != entered) atomic.wait<i32>(words + GENERATION, <i32>(entered - 1), -1);
+  atomic.sub<u32>(words + SLEEPERS, 1);
 }

@@ -44,16 +44,26 @@ export function stopThreads(control: usize): void {
   atomic.notify(control + JOB, -1);
 }
 
+let served: u32 = 0;
+let servedControl: usize = 0;
+let servedThread: u32 = 0;
+let servedThreads: u32 = 0;
+let servedSpin: u32 = 0;
+
 /** What threads 1 and up do for ever: wait for a job after `seen`, run it, wait again. Spins shortly, then sleeps. */
 export function serve(control: usize, seen: u32, thread: u32, threads: u32, spin: u32): void {
+  // Globals, since no local may have to survive wait32 (asm/barrier.ts).
+  served = seen;
+  servedControl = control;
+  servedThread = thread;
+  servedThreads = threads;
+  servedSpin = spin;
   while (true) {
     let tries: u32 = 0;
-    while (atomic.load<u32>(control + JOB) == seen) {
-      if (tries < spin) tries++;
-      else atomic.wait<i32>(control + JOB, <i32>seen, -1);
-    }
-    seen++;
-    if (atomic.load<u32>(control + STOP)) return;
-    runSteps(load<u32>(control + RECORDS), load<u32>(control + COUNT), thread, threads);
+    while (tries < servedSpin && atomic.load<u32>(servedControl + JOB) == served) tries++;
+    while (atomic.load<u32>(servedControl + JOB) == served) atomic.wait<i32>(servedControl + JOB, <i32>served, -1);
+    served++;
+    if (atomic.load<u32>(servedControl + STOP)) return;
+    runSteps(load<u32>(servedControl + RECORDS), load<u32>(servedControl + COUNT), servedThread, servedThreads);
   }
 }
