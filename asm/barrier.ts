@@ -6,8 +6,9 @@
 // the generation has reached e, and the thread whose arrival is number e * threads ends it. A thread that took the generation it
 // meets at its entry for the one before it would leave early whenever that reading was one behind; counted by itself it cannot.
 //
-// Around wait32 the code reads `words` and `entered` anew and keeps nothing in locals: the baseline compiler of V8 11.3 (Node 20) loses
-// the local that was given as the expected value. Such a thread compares with a wrong number, and leaves early or never.
+// Around wait32 the code reads `words` and `entered` anew and keeps nothing in locals: the baseline compiler of V8 11.3 (Node 20)
+// spills the address for that call as eight bytes into a slot of four, so that the local beside it becomes 0. A thread that compares
+// with 0 leaves at any wake-up: too early when the notify of the barrier before reaches it late.
 //
 // Why no wake-up is lost: all operations below are sequentially consistent. A waiter adds itself to `sleepers` BEFORE wait32 compares
 // the generation; the last thread bumps the generation BEFORE it reads `sleepers`. If the last thread reads 0, the waiter's
