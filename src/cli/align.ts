@@ -87,7 +87,7 @@ function fileName({ image, face = 0, name }: Item, used: Set<string>): string {
 }
 
 /** An RGB PNG. */
-function png({ data, width, height }: Pixels): Uint8Array {
+export function png({ data, width, height }: Pixels): Uint8Array {
   const image = new PNG({ width, height, colorType: 2, inputColorType: 2, inputHasAlpha: false });
   image.data = Buffer.from(data);
   return PNG.sync.write(image, { colorType: 2, inputColorType: 2, inputHasAlpha: false });

@@ -35,6 +35,11 @@ export class Context {
     this.stdin = stdin;
   }
 
+  /** What --model says. */
+  get modelName(): string {
+    return this.#options.model;
+  }
+
   /** Opens the model (default: that of --model), calls `use`, and disposes of the model whatever happens. */
   async withModel<T>(
     use: (net: FaceNetGPU) => Promise<T>,

@@ -2,9 +2,14 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { networks } from '../networks/networks.ts';
 import { type AlignOptions, align } from './align.ts';
+import { type CalibrateCommandOptions, calibrate } from './calibrate.ts';
+import { type ClusterCommandOptions, cluster } from './cluster.ts';
 import { Context, type GlobalOptions } from './context.ts';
 import { type EmbedOptions, embed } from './embed.ts';
+import { type EnrollOptions, enroll } from './enroll.ts';
+import { type EvaluateOptions, evaluate } from './evaluate.ts';
 import { exitCodeOf, exitCodes } from './exit-code.ts';
+import { type IdentifyOptions, identify } from './identify.ts';
 import { info } from './info.ts';
 import { Terminal } from './terminal.ts';
 import { type TrainCommandOptions, train } from './train.ts';
@@ -147,6 +152,89 @@ function commandLine(
       ),
     );
 
+  galleryOptions(photoOptions(program.command('enroll')))
+    .description('add people to a gallery file')
+    .argument('[label]', 'who it is')
+    .argument('[photos...]', 'images of this person, folders of images, or -')
+    .option('--dir <root>', 'a folder with a folder of images for each person, named like the person')
+    .option('--int8', 'a new gallery keeps one byte a number: a quarter of the size, nearly no loss')
+    .option('--skip-bad', 'leave out what cannot be used, and end with exit code 6')
+    .action(
+      act(
+        async (
+          context: Context,
+          label: string | undefined,
+          photos: string[],
+          options: EnrollOptions,
+          command: Command,
+        ) => {
+          if (
+            (options.dir === undefined) === (label === undefined) ||
+            (options.dir === undefined && photos.length === 0)
+          )
+            return command.error('error: LABEL and its photos, or --dir ROOT');
+          return enroll(context, label, photos, options);
+        },
+      ),
+    );
+
+  galleryOptions(photoOptions(program.command('identify')))
+    .description('say who the faces are: exit code 0 all known, 1 somebody unknown')
+    .argument('<photos...>', 'images, folders of images, or -')
+    .option('--limit <k>', 'people named for each face', wholeNumber(1, 1_000_000), 5)
+    .addOption(
+      new Option('--threshold <t>', 'accept up to this squared distance (0 to 4)')
+        .argParser(number(0, 4))
+        .conflicts('far'),
+    )
+    .option('--far <rate>', 'accept at the threshold with this false accept rate', number(0, 1))
+    .addOption(
+      new Option('--policy <name>', 'how templates of one person give one distance')
+        .choices(['nearest', 'knn', 'mean', 'median', 'mean-distance'])
+        .default('nearest'),
+    )
+    .option('--k <n>', 'templates that vote, with --policy knn', wholeNumber(1, 1_000_000), 5)
+    .option('--skip-bad', 'leave out what cannot be used, and end with exit code 6')
+    .action(act((context: Context, photos: string[], options: IdentifyOptions) => identify(context, photos, options)));
+
+  photoOptions(program.command('cluster'))
+    .description('group faces by person')
+    .argument('<inputs...>', 'images, folders, -, or files of embeddings (.safetensors, .npy, .csv)')
+    .addOption(
+      new Option('--method <name>').choices(['agglomerative', 'chinese-whispers', 'dbscan']).default('agglomerative'),
+    )
+    .addOption(new Option('--linkage <name>').choices(['average', 'complete', 'single']).default('average'))
+    .addOption(
+      new Option('--threshold <t>', 'join up to this squared distance (0 to 4)')
+        .argParser(number(0, 4))
+        .conflicts('far'),
+    )
+    .option('--far <rate>', 'join at the threshold with this false accept rate', number(0, 1))
+    .option('--min-size <n>', 'smaller groups are dissolved', wholeNumber(1, 2 ** 31 - 1), 3)
+    .option('--seed <n>', 'for chinese-whispers', wholeNumber(0, 2 ** 32 - 1), 1)
+    .option('--apart-by-photo', 'two faces of one photo never join')
+    .addOption(new Option('--truth <what>', 'score the groups against names').choices(['folder', 'name']))
+    .option('--report <file>', 'the groups with their pictures as an HTML page')
+    .option('--link <dir>', 'make a folder for each group, with links to its photos')
+    .option('--skip-bad', 'leave out what cannot be used, and end with exit code 6')
+    .action(
+      act((context: Context, inputs: string[], options: ClusterCommandOptions) => cluster(context, inputs, options)),
+    );
+
+  pairOptions(photoOptions(program.command('evaluate')))
+    .description("measure a model on pairs: accuracy by LFW's protocol, VAL at FAR")
+    .option('--folds <n>', 'where the list names none', wholeNumber(2, 10_000), 10)
+    .option('--far <rates>', 'false accept rates, parted by commas', rates, [1e-1, 1e-2, 1e-3])
+    .option('--groups <file>', 'CSV of picture or person, and group: figures for each group')
+    .option('--report <file>', 'curves and the worst errors as an HTML page')
+    .action(act((context: Context, options: EvaluateOptions) => evaluate(context, options)));
+
+  pairOptions(photoOptions(program.command('calibrate')))
+    .description('fit the threshold for a false accept rate on your own pairs')
+    .requiredOption('--far <rate>', 'false accept rate', number(0, 1))
+    .option('--write', 'store it in the model file (--model FILE)')
+    .action(act((context: Context, options: CalibrateCommandOptions) => calibrate(context, options)));
+
   photoOptions(program.command('align'))
     .description('write what the model sees of every face, as PNG')
     .argument('<photos...>', 'images, folders of images, or -')
@@ -232,6 +320,28 @@ function photoOptions(command: Command): Command {
     )
     .option('--aligned', "the images are crops to the model's template")
     .addOption(new Option('--decoder <name>', 'who decodes images').choices(['exact', 'sharp']));
+}
+
+function galleryOptions(command: Command): Command {
+  return command
+    .requiredOption('--gallery <file>', 'the gallery, a file ending in .safetensors')
+    .option('--passphrase-file <file>', 'file with the passphrase that locks the gallery');
+}
+
+function pairOptions(command: Command): Command {
+  return command
+    .requiredOption('--pairs <file>', "LFW's pairs.txt, or CSV lines a,b,same[,fold[,group]] (- for standard input)")
+    .requiredOption('--images <dir>', 'folder that the paths start from')
+    .option('--skip-bad', 'leave out pairs of pictures that cannot be used, and end with exit code 6');
+}
+
+function rates(text: string): number[] {
+  return text.split(',').map((part) => {
+    const value = Number(part);
+    if (part.trim() === '' || !(value > 0 && value < 1))
+      throw new InvalidArgumentError('It must be rates between 0 and 1, parted by commas.');
+    return value;
+  });
 }
 
 const exitCodeText = `Exit codes: 0 done, same; 1 different; 2 usage; 3 unreadable input; 4 wrong or corrupt model; 5 no usable

@@ -123,6 +123,14 @@ export function errorObject(error: unknown): { code: string; message: string; in
   return { code: error.code, message: error.message, ...(error.index !== undefined && { index: error.index }) };
 }
 
+/** A name or label for a line of text: control characters (line ends, tabs, escape sequences) become visible escapes, so that no name moves a cursor or starts a line. */
+export function visible(text: string): string {
+  return text.replace(/[\p{Cc}\u2028\u2029]/gu, (character) => {
+    const code = (character.codePointAt(0) as number).toString(16);
+    return `\\u{${code}}`;
+  });
+}
+
 /** Rows with aligned columns: numbers (columns in `right`) to the right. */
 export function table(rows: readonly (readonly string[])[], right: readonly number[] = []): string {
   const widths: number[] = [];

@@ -1,9 +1,10 @@
 import { FaceNetError } from '../errors.ts';
 import { readWholeFile } from '../io/node/image-files.ts';
-import type { Decide, Embeddings, FaceNetGPU, OperatingPoint, Verification } from '../node.ts';
+import type { Decide, Embeddings, OperatingPoint, Verification } from '../node.ts';
 import type { Context, PhotoOptions } from './context.ts';
 import { exitCodes } from './exit-code.ts';
-import { embedPhotos, type ReadingOptions, type Result } from './face-reader.ts';
+import type { Result } from './face-reader.ts';
+import { embeddingsOf, oneFaceEach } from './one-face.ts';
 import { findPhotos, type Photo, readInput } from './photos.ts';
 import { errorObject } from './terminal.ts';
 
@@ -27,8 +28,8 @@ export async function verify(context: Context, a: string, b: string, options: Ve
     // Without a line to decide by nothing needs to be computed.
     net.operatingPoint(decide);
     const vectors = new Map<string, Embeddings>();
-    for await (const { image, vector } of onlyFaces(net, photos, reading, context))
-      vectors.set(image, embeddings(vector as Float32Array, net));
+    for await (const { image, vector } of oneFaceEach(net, photos, reading, context))
+      vectors.set(image, embeddingsOf(vector as Float32Array, net));
     const [first, second] = [a, b].map((name) => vectors.get(name) as Embeddings) as [Embeddings, Embeddings];
     const { same, distance, point } = await net.verify(first, second, { ...decide, signal });
     const answer = {
@@ -62,7 +63,7 @@ export async function verifyPairs(context: Context, file: string, options: Verif
     const results = new Map<string, Result>();
     const answers: object[] = [];
     const count = { same: 0, different: 0, skipped: 0 };
-    for await (const result of onlyFaces(net, photos, reading, context)) {
+    for await (const result of oneFaceEach(net, photos, reading, context)) {
       results.set(result.image, result);
       for (let next = count.same + count.different + count.skipped; next < pairs.length; next++) {
         const [a, b] = pairs[next] as readonly [string, string];
@@ -77,8 +78,8 @@ export async function verifyPairs(context: Context, file: string, options: Verif
           answer = { ...about, error: errorObject(error) };
         } else {
           const { same, distance } = await net.verify(
-            embeddings(first.vector as Float32Array, net),
-            embeddings(second.vector as Float32Array, net),
+            embeddingsOf(first.vector as Float32Array, net),
+            embeddingsOf(second.vector as Float32Array, net),
             { ...decide, signal },
           );
           count[same ? 'same' : 'different']++;
@@ -102,32 +103,6 @@ export async function verifyPairs(context: Context, file: string, options: Verif
     if (count.skipped > 0) return exitCodes.skipped;
     return count.different > 0 ? exitCodes.different : exitCodes.done;
   });
-}
-
-/** One result per photo. A photo with several listed faces fails: which one is meant is not known. */
-async function* onlyFaces(
-  net: FaceNetGPU,
-  photos: readonly Photo[],
-  reading: ReadingOptions,
-  context: Context,
-): AsyncGenerator<Result> {
-  let last: Result | undefined;
-  for await (const result of embedPhotos(net, photos, reading, context)) {
-    if (last?.image === result.image) {
-      const { index, image } = last;
-      const error = new FaceNetError(
-        'input',
-        `${image}: one face to verify, got several in ${reading.list?.source}. Keep one of them there, or cut them out with facenet align.`,
-        { index },
-      );
-      if (!reading.skipBad) throw error;
-      last = { index, image, error };
-    } else {
-      if (last) yield last;
-      last = result;
-    }
-  }
-  if (last) yield last;
 }
 
 /** The photo of a name; a folder is refused by who reads it, as one photo is wanted. */
@@ -165,18 +140,8 @@ async function readPairs(file: string, { stdin, signal }: Context): Promise<(rea
   return pairs;
 }
 
-function embeddings(vector: Float32Array, net: FaceNetGPU): Embeddings {
-  return {
-    data: vector,
-    count: 1,
-    dimensions: net.dimensions,
-    fingerprint: net.fingerprint,
-    indices: Uint32Array.of(0),
-    skipped: [],
-  };
-}
-
-function decisionOf({ threshold, far }: VerifyOptions): Decide {
+/** The decision that the options ask for. */
+export function decisionOf({ threshold, far }: Pick<VerifyOptions, 'threshold' | 'far'>): Decide {
   if (far !== undefined) return { far };
   return threshold === undefined ? {} : { threshold };
 }
@@ -187,7 +152,7 @@ function sentence({ same, distance, point }: Verification, { terminal }: Context
 }
 
 /** What a threshold costs, in words. */
-function meaning({ far, farInterval: [low, high], val }: OperatingPoint): string {
+export function meaning({ far, farInterval: [low, high], val }: OperatingPoint): string {
   if (!Number.isFinite(far)) return 'At a threshold of your own it is not known how many strangers pass.';
   const rate = (value: number) => `${(100 * value).toPrecision(2)} %`;
   return `At this threshold ${rate(far)} of pairs of strangers pass (95 %: ${rate(low)} to ${rate(high)}) and ${(100 * val).toFixed(1)} % of pairs of one person.`;

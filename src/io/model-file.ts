@@ -29,6 +29,10 @@ export interface StoredOperatingPoint {
   /** Number of pairs it was fitted on, and which. */
   readonly pairs: number;
   readonly source: string;
+  /** The rate that was asked for, which `far` does not exceed; absent for a threshold chosen otherwise. */
+  readonly targetFar?: number;
+  /** Said when the pairs were too few for that rate. */
+  readonly note?: string;
 }
 
 /** How bytes become what the first layer reads: (byte - mean) * scale, or each image to mean 0 and deviation 1. */
@@ -204,6 +208,7 @@ function parseMetadata(text: ReadonlyMap<string, string>, source: string): Model
   const operatingPoints = list(json('operatingPoints'), 'operatingPoints').map((point): StoredOperatingPoint => {
     const rate = (value: unknown): number => finite(value, 'operatingPoints', 0, 1);
     const interval = list(field(point, 'farInterval'), 'operatingPoints');
+    const [targetFar, note] = [field(point, 'targetFar'), field(point, 'note')];
     return {
       threshold: finite(field(point, 'threshold'), 'operatingPoints', 0, 4),
       far: rate(field(point, 'far')),
@@ -211,6 +216,8 @@ function parseMetadata(text: ReadonlyMap<string, string>, source: string): Model
       val: rate(field(point, 'val')),
       pairs: whole(field(point, 'pairs'), 'operatingPoints', 2 ** 53 - 1),
       source: string(field(point, 'source'), 'operatingPoints'),
+      ...(targetFar !== undefined && { targetFar: rate(targetFar) }),
+      ...(note !== undefined && { note: string(note, 'operatingPoints') }),
     };
   });
   const variant = text.has('variant') ? json('variant') : undefined;
@@ -253,7 +260,8 @@ function parseMetadata(text: ReadonlyMap<string, string>, source: string): Model
   };
 }
 
-function parseQuantization(
+/** Reads and checks metadata `quantization`: how U8 and I8 tensors become weights. @throws 'model'. */
+export function parseQuantization(
   text: ReadonlyMap<string, string>,
   tensors: ReadonlyMap<string, Tensor>,
   source: string,

@@ -148,8 +148,8 @@ function foldsOf(pairs: readonly ScoredPair[], count: number): FoldPair[][] {
   return folds;
 }
 
-/** The pairs with their people as numbers, when every pair names them. */
-function identified(
+/** The pairs with their people as numbers, for bootstrapping over identities; null unless every pair names them. */
+export function identified(
   pairs: readonly (ScoredPair & { distance: number })[],
 ): { identities: number; same: IdentifiedPairs; different: IdentifiedPairs } | null {
   if (!pairs.every(({ people }) => people)) return null;

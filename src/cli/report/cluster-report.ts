@@ -1,0 +1,70 @@
+import type { Clustering } from '../../faces/clustering.ts';
+import type { OperatingPoint } from '../../node.ts';
+import type { ClusterCommandOptions, ClusteredFace, ClusterScore } from '../cluster.ts';
+import { meaning } from '../verify.ts';
+import { escapeHtml, page } from './page.ts';
+import type { Thumbnails } from './thumbnails.ts';
+
+/** Pictures on one page: beyond these a page grows to tens of megabytes. What is left out is said. */
+const MOST_GROUPS = 200;
+const MOST_FACES = 12;
+const MOST_PAIRS = 24;
+
+export interface ClusterReportInput {
+  readonly faces: readonly ClusteredFace[];
+  readonly found: Clustering;
+  readonly score: ClusterScore | undefined;
+  readonly line: { readonly threshold: number; readonly point?: OperatingPoint };
+  readonly options: ClusterCommandOptions;
+  /** Absent where only embeddings are known. */
+  readonly thumbnails: Thumbnails | undefined;
+}
+
+/** The cluster sheet: each group with its pictures, its representative first, largest groups first; then the pairs to ask about. */
+export async function clusterReport(input: ClusterReportInput): Promise<string> {
+  const { faces, found, score, line, options, thumbnails } = input;
+  const groups = new Map<number, number[]>();
+  found.groups.forEach((group, row) => {
+    if (group >= 0) groups.set(group, [...(groups.get(group) ?? []), row]);
+  });
+  const sorted = [...groups].sort(([a, x], [b, y]) => y.length - x.length || a - b);
+  const picture = async (row: number): Promise<string> => {
+    const { image, face, name } = faces[row] as ClusteredFace;
+    const source = await thumbnails?.of(image, face);
+    const caption = escapeHtml(`${image}${name === undefined ? '' : ` (${name})`}`);
+    return source === undefined
+      ? `<span class="none">${caption}</span>`
+      : `<img src="${source}" alt="${caption}" title="${caption}">`;
+  };
+  const parts: string[] = [];
+  for (const [group, rows] of sorted.slice(0, MOST_GROUPS)) {
+    const first = found.representatives[group] as number;
+    const shown = [first, ...rows.filter((row) => row !== first)].slice(0, MOST_FACES);
+    const more = rows.length > shown.length ? `, ${shown.length} shown` : '';
+    parts.push(`<h2>group ${group}: ${rows.length} faces${more}</h2>`);
+    const figures: string[] = [];
+    for (const row of shown) figures.push(`<figure>${await picture(row)}</figure>`);
+    parts.push(`<div class="faces">${figures.join('\n')}</div>`);
+  }
+  if (sorted.length > MOST_GROUPS) parts.push(`<p>${sorted.length - MOST_GROUPS} smaller groups are not shown.</p>`);
+  const alone = found.groups.filter((group) => group < 0).length;
+  parts.push(`<h2>${alone} faces in no group</h2>`);
+  parts.push(`<h2>${found.uncertain.length} uncertain pairs, those nearest to the threshold first</h2>`);
+  for (const { a, b, distance } of found.uncertain.slice(0, MOST_PAIRS)) {
+    const joined = found.groups[a] === found.groups[b] && (found.groups[a] as number) >= 0 ? 'joined' : 'apart';
+    parts.push(
+      `<div class="pair">${await picture(a)} ${await picture(b)}<br><small>${distance.toFixed(4)}, ${joined}</small></div>`,
+    );
+  }
+  const { method, linkage, minSize } = options;
+  const lines = [
+    `${faces.length} faces, ${found.count} groups of ${minSize} and more, ${alone} faces in none; ${method}${method === 'agglomerative' ? `, ${linkage} linkage` : ''}, squared distance up to ${line.threshold.toFixed(4)}.`,
+    ...(line.point ? [meaning(line.point)] : []),
+    ...(score
+      ? [
+          `Against ${score.people} people: B-cubed F ${score.f.toFixed(4)} (precision ${score.precision.toFixed(4)}, recall ${score.recall.toFixed(4)}), normalised mutual information ${score.nmi.toFixed(4)}.`,
+        ]
+      : []),
+  ];
+  return page('Groups of faces', lines, parts);
+}
