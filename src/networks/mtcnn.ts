@@ -1,0 +1,115 @@
+/**
+ * MTCNN: three small networks that find faces, from a coarse look at every place and size to five points.
+ *
+ * Source: Zhang, Zhang, Li and Qiao 2016, "Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks", in
+ * the form that davidsandberg/facenet and facenet-pytorch use: RGB, (byte - 127.5) / 128, no padding, every pool rounded up.
+ *
+ * Weights are in our layout: convolutions [height, width, in, out] for upright images, dense layers [in, out] with `in` flattened row by
+ * row, channels last. Both references flatten W, H, C (their weights come from column-major MATLAB): the converter turns the rows.
+ */
+import { FaceNetError } from '../errors.ts';
+import type { Value } from '../graph/graph.ts';
+import { text } from '../graph/shape.ts';
+import { conv2d } from '../ops/conv2d.ts';
+import { linear } from '../ops/linear.ts';
+import { maxPool } from '../ops/maxPool.ts';
+import { prelu } from '../ops/prelu.ts';
+import { softmax } from '../ops/softmax.ts';
+
+/** What the first layers expect of a byte: byte * scale + shift. */
+export const MTCNN_PIXELS = { scale: 1 / 128, shift: -127.5 / 128 } as const;
+
+/** Pixels that one cell of PNet sees, and from one cell to the next. */
+export const PNET_CELL = 12;
+export const PNET_STRIDE = 2;
+
+/** Sides of the crops that RNet and ONet refine. */
+export const RNET_SIZE = 24;
+export const ONET_SIZE = 48;
+
+/** Answers of one network: probabilities [..., 2] (the second is that of a face), offsets of the box's sides [..., 4] as shares of its size. */
+export interface FaceHeads {
+  readonly probabilities: Value;
+  readonly offsets: Value;
+}
+
+function convolution(x: Value, name: string, kernel: number, channels: number): Value {
+  const { graph } = x;
+  return graph.scope(name, () =>
+    conv2d(x, graph.parameter(`${name}/weight`, [kernel, kernel, x.shape[3] as number, channels]), {
+      bias: graph.parameter(`${name}/bias`, [channels]),
+    }),
+  );
+}
+
+function dense(x: Value, name: string, outputs: number): Value {
+  const { graph } = x;
+  const inputs = x.shape.slice(1).reduce((a, b) => a * b, 1);
+  return graph.scope(name, () =>
+    linear(x, graph.parameter(`${name}/weight`, [inputs, outputs]), {
+      bias: graph.parameter(`${name}/bias`, [outputs]),
+    }),
+  );
+}
+
+function slope(x: Value, name: string): Value {
+  const { graph } = x;
+  return graph.scope(name, () => prelu(x, graph.parameter(`${name}/slope`, [x.shape[x.shape.length - 1] as number])));
+}
+
+const pool = (x: Value, name: string, size: number): Value =>
+  x.graph.scope(name, () => maxPool(x, { size, stride: 2, ceil: true }));
+
+function check(name: string, x: Value, side?: number): void {
+  const [, height, width, channels] = x.shape;
+  const fits =
+    x.shape.length === 4 &&
+    channels === 3 &&
+    (side === undefined
+      ? (height as number) >= PNET_CELL && (width as number) >= PNET_CELL
+      : height === side && width === side);
+  if (!fits) {
+    const size = side === undefined ? `height, width (each from ${PNET_CELL})` : `${side}, ${side}`;
+    throw new FaceNetError('input', `${name}: x must be [N, ${size}, 3], got ${text(x.shape)}.`);
+  }
+}
+
+/**
+ * The proposal network. x [N, H, W, 3] -> one cell for every second pixel: [N, ceil((H - 2) / 2) - 4, ceil((W - 2) / 2) - 4, 2 and 4];
+ * cell (i, j) sees the pixels from (2 i, 2 j), 12 a side. @throws 'input'.
+ */
+export function pnet(x: Value): FaceHeads {
+  check('pnet', x);
+  let y = pool(slope(convolution(x, 'pnet/conv1', 3, 10), 'pnet/prelu1'), 'pnet/pool1', 2);
+  y = slope(convolution(y, 'pnet/conv2', 3, 16), 'pnet/prelu2');
+  y = slope(convolution(y, 'pnet/conv3', 3, 32), 'pnet/prelu3');
+  return {
+    probabilities: softmax(convolution(y, 'pnet/conv4-1', 1, 2)),
+    offsets: convolution(y, 'pnet/conv4-2', 1, 4),
+  };
+}
+
+/** The refining network. x [N, 24, 24, 3] -> [N, 2], [N, 4]. @throws 'input'. */
+export function rnet(x: Value): FaceHeads {
+  check('rnet', x, RNET_SIZE);
+  let y = pool(slope(convolution(x, 'rnet/conv1', 3, 28), 'rnet/prelu1'), 'rnet/pool1', 3);
+  y = pool(slope(convolution(y, 'rnet/conv2', 3, 48), 'rnet/prelu2'), 'rnet/pool2', 3);
+  y = slope(convolution(y, 'rnet/conv3', 2, 64), 'rnet/prelu3');
+  y = slope(dense(y, 'rnet/dense4', 128), 'rnet/prelu4');
+  return { probabilities: softmax(dense(y, 'rnet/dense5-1', 2)), offsets: dense(y, 'rnet/dense5-2', 4) };
+}
+
+/** The output network. x [N, 48, 48, 3] -> [N, 2], [N, 4], and points [N, 10]: five x, then five y, as shares of the box. @throws 'input'. */
+export function onet(x: Value): FaceHeads & { readonly points: Value } {
+  check('onet', x, ONET_SIZE);
+  let y = pool(slope(convolution(x, 'onet/conv1', 3, 32), 'onet/prelu1'), 'onet/pool1', 3);
+  y = pool(slope(convolution(y, 'onet/conv2', 3, 64), 'onet/prelu2'), 'onet/pool2', 3);
+  y = pool(slope(convolution(y, 'onet/conv3', 3, 64), 'onet/prelu3'), 'onet/pool3', 2);
+  y = slope(convolution(y, 'onet/conv4', 2, 128), 'onet/prelu4');
+  y = slope(dense(y, 'onet/dense5', 256), 'onet/prelu5');
+  return {
+    probabilities: softmax(dense(y, 'onet/dense6-1', 2)),
+    offsets: dense(y, 'onet/dense6-2', 4),
+    points: dense(y, 'onet/dense6-3', 10),
+  };
+}
