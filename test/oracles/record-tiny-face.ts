@@ -9,19 +9,30 @@ import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { ImageReader } from '../../src/io/node/image-files.ts';
 import { openFaceApi } from '../face-api.ts';
-import { photoNames, photoPath, rgb, type TinyFaceCases } from '../tiny-face.ts';
+import { part, photoNames, photoPath, rgb, type TinyFaceCases } from '../tiny-face.ts';
 
 const { faceApi, tensorflow, programs } = await openFaceApi(process.argv[2] ?? '.', 1);
 const short = (value: number): number => Number(value.toFixed(4));
 const reader = new ImageReader();
 
-async function record(image: string, size: number, score: number) {
-  const photo = await reader.read(photoPath(image));
+type Region = readonly [x: number, y: number, width: number, height: number];
+
+/** Small and tall, a face over the left and upper edge, a wide strip, a square. */
+const parts: readonly (readonly [image: string, region: Region])[] = [
+  ['sample6.jpg', [1400, 280, 361, 400]],
+  ['sample1.jpg', [400, 430, 320, 500]],
+  ['sample4.jpg', [0, 60, 1920, 401]],
+  ['sample5.jpg', [500, 400, 416, 416]],
+];
+
+async function record(image: string, size: number, score: number, region?: Region) {
+  const photo = part(await reader.read(photoPath(image)), region);
   const tensor = tensorflow.tensor(rgb(photo), [photo.height, photo.width, 3], 'int32');
   const options = new faceApi.TinyFaceDetectorOptions({ inputSize: size, scoreThreshold: score });
   const found = await faceApi.detectAllFaces(tensor, options).withFaceLandmarks();
   return {
     image,
+    ...(region && { region }),
     size,
     score,
     width: photo.width,
@@ -36,6 +47,7 @@ async function record(image: string, size: number, score: number) {
 
 const cases: TinyFaceCases['cases'][number][] = [];
 for (const image of photoNames) for (const size of [416, 800]) cases.push(await record(image, size, 0.5));
+for (const [image, region] of parts) cases.push(await record(image, 416, 0.5, region));
 for (const { image, size, faces } of cases) console.error(`${image} at ${size}: ${faces.length} faces`);
 const all: TinyFaceCases = {
   command: 'node build.mjs run test/oracles/record-tiny-face.ts FOLDER (see its head)',

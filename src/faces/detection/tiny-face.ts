@@ -1,5 +1,6 @@
-import { Graph } from '../../graph/graph.ts';
-import { BATCH } from '../../graph/shape.ts';
+import { FaceNetError } from '../../errors.ts';
+import { Graph, type Value } from '../../graph/graph.ts';
+import { BATCH, equal, text } from '../../graph/shape.ts';
 import { LANDMARKS_COUNT, LANDMARKS_SIZE, landmarks68, landmarksMean } from '../../networks/landmarks-68.ts';
 import { TINY_FACE_BOX, TINY_FACE_CELL, tinyFace, tinyFaceAnchors, tinyFaceMean } from '../../networks/tiny-face.ts';
 import { Plan } from '../../plan/plan.ts';
@@ -106,14 +107,23 @@ class TinyFaceModel implements DetectionModel {
     this.#detectors.set(DEFAULT_SIZE, detector);
   }
 
-  static async create(weights: DetectionWeights, backend: Backend): Promise<TinyFaceModel> {
+  static async create(weights: DetectionWeights, backend: Backend, source: string): Promise<TinyFaceModel> {
+    const graph = new Graph();
+    const x = graph.input('x', [BATCH, LANDMARKS_SIZE, LANDMARKS_SIZE, 3]);
+    const points = landmarks68(x, TINY_FACE_PREFIX.landmarks);
     const store = new Store(backend);
     const plans: Plan[] = [];
     try {
-      for (const [name, { data, shape }] of weights) store.set(name, data, shape);
-      const graph = new Graph();
-      const x = graph.input('x', [BATCH, LANDMARKS_SIZE, LANDMARKS_SIZE, 3]);
-      const points = landmarks68(x, TINY_FACE_PREFIX.landmarks);
+      for (const { name, shape } of [...graph.parameters, ...detectorGraph(DEFAULT_SIZE).graph.parameters]) {
+        const weight = weights.get(name);
+        if (weight === undefined || !equal(weight.shape, shape)) {
+          throw new FaceNetError(
+            'model',
+            `${source}: weights of tiny-face with ${name} ${text(shape)}, got ${weight ? text(weight.shape) : 'none of that name'}. Convert the weights anew.`,
+          );
+        }
+        store.set(name, weight.data, shape);
+      }
       plans.push(await Plan.create(graph, { points }, backend, store, { batchSize: LANDMARK_BATCH }));
       plans.push(await detectorPlan(store, DEFAULT_SIZE));
       return new TinyFaceModel(store, plans[0] as Plan, plans[1] as Plan);
@@ -214,9 +224,13 @@ function pointsOf(fractions: Float32Array, region: Region): Point[] {
   ]);
 }
 
-function detectorPlan(store: Store, size: number): Promise<Plan> {
+function detectorGraph(size: number): { readonly graph: Graph; readonly boxes: Value } {
   const graph = new Graph();
-  const boxes = tinyFace(graph.input('x', [BATCH, size, size, 3]), TINY_FACE_PREFIX.detector);
+  return { graph, boxes: tinyFace(graph.input('x', [BATCH, size, size, 3]), TINY_FACE_PREFIX.detector) };
+}
+
+function detectorPlan(store: Store, size: number): Promise<Plan> {
+  const { graph, boxes } = detectorGraph(size);
   return Plan.create(graph, { boxes }, store.backend, store, { batchSize: 1 });
 }
 
@@ -229,4 +243,5 @@ function detectorPlan(store: Store, size: number): Promise<Plan> {
  * The photo is read where it is sampled, so memory on the device does not depend on its size.
  * @throws FaceNetError 'model' where weights are missing or misshapen.
  */
-export const createTinyFace: DetectionModelFactory = (weights, backend) => TinyFaceModel.create(weights, backend);
+export const createTinyFace: DetectionModelFactory = (weights, backend, { source }) =>
+  TinyFaceModel.create(weights, backend, source);
