@@ -4,7 +4,7 @@
  */
 import { FaceNetError } from '../errors.ts';
 import { type ModelFile, parseQuantization, weightsOf } from './model-file.ts';
-import { type TensorFile, quoteName, readSafetensors, writeSafetensors } from './safetensors.ts';
+import { quoteName, readSafetensors, type TensorFile, writeSafetensors } from './safetensors.ts';
 
 /** Version of the metadata below. */
 export const DETECTOR_FORMAT = 'facenet-gpu/detector@1';
@@ -80,7 +80,10 @@ export function detectorOf({ tensors, metadata }: TensorFile, source: string): D
 
 /** The bytes of a detector file. @throws FaceNetError 'input' or 'model' for what `readDetectorFile` would not accept. */
 export function writeDetectorFile({ metadata, tensors, quantization }: DetectorFile): Uint8Array {
-  const text = new Map<string, string>([['format', DETECTOR_FORMAT], ...FIELDS.map((key) => [key, metadata[key]] as const)]);
+  const text = new Map<string, string>([
+    ['format', DETECTOR_FORMAT],
+    ...FIELDS.map((key) => [key, metadata[key]] as const),
+  ]);
   if (quantization.size > 0)
     text.set('quantization', JSON.stringify([...quantization].map(([name, { scale, min }]) => [name, scale, min])));
   detectorOf({ tensors, metadata: text }, 'detector');

@@ -7,7 +7,13 @@
  * into our order H, W, C.
  */
 import { FaceNetError } from '../errors.ts';
-import { type DetectorFile, type DetectorMetadata, detectorOf, isDetector, writeDetectorFile } from './detector-file.ts';
+import {
+  type DetectorFile,
+  type DetectorMetadata,
+  detectorOf,
+  isDetector,
+  writeDetectorFile,
+} from './detector-file.ts';
 import { isNpy, readNpy } from './npy.ts';
 import { isPyTorch, readPyTorch } from './pytorch.ts';
 import { quoteName, readSafetensors, type Tensor, toFloat32 } from './safetensors.ts';
@@ -98,9 +104,16 @@ export async function convertMtcnn(
   const list = files instanceof Uint8Array ? [files] : files;
   const tensors = new Map<string, Tensor>();
   for (const bytes of list) {
-    for (const [name, tensor] of fromForeign(foreignTensors(bytes, source), isNpy(bytes) ? 'facenet' : 'pytorch', source)) {
+    for (const [name, tensor] of fromForeign(
+      foreignTensors(bytes, source),
+      isNpy(bytes) ? 'facenet' : 'pytorch',
+      source,
+    )) {
       if (tensors.has(name))
-        throw new FaceNetError('model', `${source}: each network once, got ${quoteName(name)} twice. Give det1, det2 and det3.`);
+        throw new FaceNetError(
+          'model',
+          `${source}: each network once, got ${quoteName(name)} twice. Give det1, det2 and det3.`,
+        );
       tensors.set(name, tensor);
     }
   }
@@ -117,7 +130,8 @@ export async function convertMtcnn(
  * @throws FaceNetError 'model'.
  */
 export async function openDetectorFile(bytes: Uint8Array, source: string): Promise<DetectorFile> {
-  if (isPyTorch(bytes) || isNpy(bytes)) return detectorOf(readAgain(await convertMtcnn(bytes, { source, library: 'read as it is' }), source), source);
+  if (isPyTorch(bytes) || isNpy(bytes))
+    return detectorOf(readAgain(await convertMtcnn(bytes, { source, library: 'read as it is' }), source), source);
   const file = readSafetensors(bytes, { source });
   if (isDetector(file) || !file.tensors.has('pnet.conv1.weight')) return detectorOf(file, source);
   const tensors = fromForeign(file.tensors, 'pytorch', source);
@@ -165,7 +179,15 @@ function fromForeign(
         found.set(name, {
           dtype: 'F32',
           shape,
-          data: turned(toFloat32(tensor), tensor.shape, shape, form, net.flat?.layer === ours ? net.flat.side : 0, foreign, source),
+          data: turned(
+            toFloat32(tensor),
+            tensor.shape,
+            shape,
+            form,
+            net.flat?.layer === ours ? net.flat.side : 0,
+            foreign,
+            source,
+          ),
         });
       }
     }
@@ -200,8 +222,7 @@ function turned(
   source: string,
 ): Float32Array {
   const [a = 1, b = 1, c = 1, d = 1] = to;
-  const expected =
-    form === 'facenet' ? to : to.length === 4 ? [d, c, a, b] : to.length === 2 ? [b, a] : to;
+  const expected = form === 'facenet' ? to : to.length === 4 ? [d, c, a, b] : to.length === 2 ? [b, a] : to;
   // Some files keep a slope or bias as [1, 1, channels].
   const trimmed = to.length === 1 ? from.filter((size) => size !== 1) : from;
   if (trimmed.length !== expected.length || trimmed.some((size, i) => size !== expected[i]))
