@@ -8,7 +8,7 @@ import { alignmentTemplate } from './alignment-templates.ts';
 import { landmarksFrom } from './landmarks.ts';
 import { checkPixels, type Pixels } from './preprocessing.ts';
 
-/** How far a head is turned, in degrees, as far as points tell: some 10 degrees off for yaw and pitch, 2 for roll. */
+/** How far a head is turned, in degrees, as far as points tell: an estimate; raised mouth corners (a smile) make pitch some 15 too low. */
 export interface Pose {
   /** In the picture: positive when the eye at the right lies lower. -180..180. */
   readonly roll: number;
