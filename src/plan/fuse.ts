@@ -1,6 +1,6 @@
-import { entryOf, Graph, namedInputs, type Value } from '../graph/graph.ts';
-import { inputName } from '../graph/operator.ts';
+import { Graph, namedInputs, type Value } from '../graph/graph.ts';
 import { foldBatchNorm } from '../ops/foldBatchNorm.ts';
+import { copyValue, scoped } from './copying.ts';
 
 /** Operators whose epilogue takes a bias and an activation; conv2d also takes a residual. */
 const EPILOGUES: Readonly<Record<string, readonly string[]>> = { conv2d: ['bias', 'residual'], linear: ['bias'] };
@@ -60,7 +60,7 @@ export function optimise(
     const inputs = value.kind === 'operation' ? namedInputs(value) : {};
     const absorbed = value.kind === 'operation' && value.entry === 'forward' ? absorb(value, inputs) : undefined;
     if (absorbed) pending.set(value, absorbed);
-    else copies.set(value, leafOrOperation(value));
+    else copies.set(value, copyValue(made, value, copy));
   }
 
   function absorb(value: Value, inputs: Readonly<Record<string, Value>>): Pending | undefined {
@@ -122,23 +122,6 @@ export function optimise(
     }
   }
 
-  function leafOrOperation(value: Value): Value {
-    switch (value.kind) {
-      case 'input':
-        return made.input(value.name, value.shape, value.dtype);
-      case 'parameter':
-        return made.parameter(value.name, value.shape);
-      case 'constant':
-        return made.constant(value.data as Float32Array, value.shape);
-      default: {
-        const inputs = Object.fromEntries(
-          entryOf(value).inputs.map((declared, index) => [inputName(declared), copy(value.inputs[index])]),
-        );
-        return scoped(made, value, () => made.apply(value.operator!, value.entry!, inputs, value.attributes));
-      }
-    }
-  }
-
   const copiedOutputs = outputs.map((value) => copy(value) as Value);
   for (const { slot, value } of graph.assignments) made.assign(copy(slot) as Value, copy(value) as Value);
   return { graph: made, outputs: copiedOutputs };
@@ -153,10 +136,4 @@ function reachable(graph: Graph, outputs: readonly Value[]): Value[] {
     for (const input of value.inputs) if (input) open.push(input);
   }
   return [...live].sort((a, b) => a.id - b.id);
-}
-
-/** Builds under the original value's scope, so that labels stay. */
-function scoped<T>(graph: Graph, value: Value, build: () => T): T {
-  const end = value.name.lastIndexOf('/');
-  return end < 0 ? build() : graph.scope(value.name.slice(0, end), build);
 }

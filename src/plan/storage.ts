@@ -5,6 +5,7 @@ import { add } from '../ops/add.ts';
 import { concat } from '../ops/concat.ts';
 import { slice } from '../ops/slice.ts';
 import { sumOfSquares } from '../ops/sumOfSquares.ts';
+import { copyValue, scoped } from './copying.ts';
 import { partWidths } from './memory.ts';
 import type { Store } from './store.ts';
 
@@ -45,7 +46,7 @@ export function splitLarge(
   for (const value of graph.values) {
     const split = value.kind === 'parameter' ? parameterParts(value) : operationParts(value);
     if (split) parts.set(value, split);
-    else wholes.set(value, copied(value));
+    else if (!wholes.has(value)) wholes.set(value, copyValue(made, value, whole));
   }
   for (const { slot, value } of graph.assignments) {
     const [slots, values] = [parts.get(slot), parts.get(value)];
@@ -118,27 +119,6 @@ export function splitLarge(
     );
   }
 
-  function copied(value: Value): Value {
-    const known = wholes.get(value);
-    if (known) return known;
-    switch (value.kind) {
-      case 'input':
-        return made.input(value.name, value.shape, value.dtype);
-      case 'parameter':
-        return made.parameter(value.name, value.shape);
-      case 'constant':
-        return made.constant(value.data as Float32Array, value.shape);
-      default: {
-        const inputs = Object.fromEntries(
-          Object.entries(namedInputs(value)).map(([name, input]) => [name, whole(input)]),
-        );
-        return scoped(made, value, () =>
-          made.apply(value.operator as Operator, value.entry as string, inputs, value.attributes),
-        );
-      }
-    }
-  }
-
   /** Consecutive channels of `tensor`, labelled as parts of `value`. */
   function ranges(value: Value, tensor: Value, widths: readonly number[]): Value[] {
     let start = 0;
@@ -156,10 +136,4 @@ function joined(parts: readonly Value[]): Value {
   const groups: Value[] = [];
   for (let start = 0; start < parts.length; start += CONCAT) groups.push(joined(parts.slice(start, start + CONCAT)));
   return joined(groups);
-}
-
-/** Builds under the original value's scope, so that labels stay. */
-function scoped<T>(graph: Graph, value: Value, build: () => T): T {
-  const end = value.name.lastIndexOf('/');
-  return end < 0 ? build() : graph.scope(value.name.slice(0, end), build);
 }
