@@ -1,39 +1,28 @@
 import { FaceNetError } from '../errors.ts';
-import type { Attributes } from './operator.ts';
+import { type Kernel, type KernelOptions, kernel } from './kernel.ts';
 import { requireRank, type Shape, text } from './shape.ts';
 
 /** Geometry of a pooling window, complete: `window` fills in what the caller of a builder left out. Pixels. */
-export interface Window extends Attributes {
+export interface Window extends Kernel {
   readonly sizeY: number;
   readonly sizeX: number;
-  readonly strideY: number;
-  readonly strideX: number;
-  readonly padTop: number;
-  readonly padLeft: number;
-  readonly padBottom: number;
-  readonly padRight: number;
   /** Rounds the number of windows up: a last window may reach beyond the padded image, where it is cut off. */
   readonly ceil: boolean;
 }
 
 /** A number for all sides or both directions, or each by name. */
-export interface WindowOptions {
+export interface WindowOptions extends KernelOptions {
   readonly size: number | readonly [y: number, x: number];
-  /** Default 1. */
-  readonly stride?: number | readonly [y: number, x: number];
   /** Default 0. At most half the window: a window of padding alone has no answer. */
-  readonly padding?: number | readonly [top: number, left: number, bottom: number, right: number];
+  readonly padding?: KernelOptions['padding'];
   /** Rounds the number of windows up (Caffe, Torch's `ceil()`); default false. */
   readonly ceil?: boolean;
 }
 
 /** The options with every side and direction written out. */
-export function window({ size, stride = 1, padding = 0, ceil = false }: WindowOptions): Window {
+export function window({ size, ceil = false, ...options }: WindowOptions): Window {
   const [sizeY, sizeX] = typeof size === 'number' ? [size, size] : size;
-  const [strideY, strideX] = typeof stride === 'number' ? [stride, stride] : stride;
-  const [padTop, padLeft, padBottom, padRight] =
-    typeof padding === 'number' ? [padding, padding, padding, padding] : padding;
-  return { sizeY, sizeX, strideY, strideX, padTop, padLeft, padBottom, padRight, ceil };
+  return { sizeY, sizeX, ...kernel(options), ceil };
 }
 
 const numbers = ['sizeY', 'sizeX', 'strideY', 'strideX', 'padTop', 'padLeft', 'padBottom', 'padRight'] as const;

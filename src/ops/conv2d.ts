@@ -1,17 +1,12 @@
 import { FaceNetError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
-import { type Attributes, defineOperator, type Entry, type Shapes } from '../graph/operator.ts';
+import { type Kernel, type KernelOptions, kernel, kernelOutput, kernelParams, kernelValues } from '../graph/kernel.ts';
+import { defineOperator, type Entry, type Shapes } from '../graph/operator.ts';
 import { columns, requireEqual, requireRank, rows, type Shape, text } from '../graph/shape.ts';
 import { reluOperator } from './relu.ts';
 
 /** Geometry and epilogue of a convolution, complete: the builder fills in what its caller left out. */
-export interface Conv2d extends Attributes {
-  readonly strideY: number;
-  readonly strideX: number;
-  readonly padTop: number;
-  readonly padLeft: number;
-  readonly padBottom: number;
-  readonly padRight: number;
+export interface Conv2d extends Kernel {
   /** Applied after bias and residual. */
   readonly activation: 'none' | 'relu';
 }
@@ -26,57 +21,27 @@ interface Conv2dWeightGradient extends Conv2d {
   readonly kernelWidth: number;
 }
 
-const outputSize = (input: number, kernel: number, stride: number, before: number, after: number) =>
-  Math.floor((input + before + after - kernel) / stride) + 1;
-
 function outputShape(x: Shape, weight: Shape, a: Conv2d): Shape {
   requireRank('conv2d', 'x', x, 4);
   requireRank('conv2d', 'weight', weight, 4);
-  const [batch, height, width, channels] = x as [number, number, number, number];
-  const [kernelHeight, kernelWidth, inputChannels, outputChannels] = weight as [number, number, number, number];
+  const [batch, , , channels] = x as [number, number, number, number];
+  const [, , inputChannels, outputChannels] = weight as [number, number, number, number];
   if (channels !== inputChannels) {
     throw new FaceNetError(
       'input',
       `conv2d: weight must be [kernelHeight, kernelWidth, ${channels}, outputChannels] for x ${text(x)}, got ${text(weight)}.`,
     );
   }
-  for (const [name, value] of Object.entries(a)) {
-    if (typeof value === 'number' && !(Number.isInteger(value) && value >= (name.startsWith('stride') ? 1 : 0))) {
-      throw new FaceNetError(
-        'input',
-        `conv2d: ${name} must be a whole number from ${name.startsWith('stride') ? 1 : 0}, got ${value}.`,
-      );
-    }
-  }
-  const outHeight = outputSize(height, kernelHeight, a.strideY, a.padTop, a.padBottom);
-  const outWidth = outputSize(width, kernelWidth, a.strideX, a.padLeft, a.padRight);
-  if (outHeight < 1 || outWidth < 1) {
-    throw new FaceNetError(
-      'input',
-      `conv2d: the kernel ${kernelHeight}x${kernelWidth} must fit into the padded input, got x ${text(x)}.`,
-    );
-  }
-  return [batch, outHeight, outWidth, outputChannels];
+  return [batch, ...kernelOutput('conv2d', x, weight, a), outputChannels];
 }
 
 /** Params of every entry: `x` and `y` are the convolution's input and output, whichever of them the entry reads or writes. */
-function geometry(x: Shape, weight: Shape, y: Shape, a: Conv2d) {
+function geometry(x: Shape, weight: Shape, y: Shape, a: Conv2d): Record<string, number> {
   return {
-    batch: x[0],
-    height: x[1],
-    width: x[2],
-    channels: x[3],
-    outHeight: y[1],
-    outWidth: y[2],
-    outChannels: y[3],
-    kernelHeight: weight[0],
-    kernelWidth: weight[1],
-    strideY: a.strideY,
-    strideX: a.strideX,
-    padTop: a.padTop,
-    padLeft: a.padLeft,
+    ...kernelValues(x, weight, y, a),
+    outChannels: y[3] as number,
     relu: a.activation === 'relu' ? 1 : 0,
-  } as Record<string, number>;
+  };
 }
 
 const strided = ['x', 'y', 'residual', 'dy', 'dx'];
@@ -157,32 +122,15 @@ const biasGradient: Entry<Conv2d> = {
 
 export const conv2dOperator = defineOperator({
   name: 'conv2d',
-  params: {
-    batch: 'u32',
-    height: 'u32',
-    width: 'u32',
-    channels: 'u32',
-    outHeight: 'u32',
-    outWidth: 'u32',
-    outChannels: 'u32',
-    kernelHeight: 'u32',
-    kernelWidth: 'u32',
-    strideY: 'u32',
-    strideX: 'u32',
-    padTop: 'u32',
-    padLeft: 'u32',
-    relu: 'u32',
-  },
+  params: { ...kernelParams, outChannels: 'u32', relu: 'u32' },
   entries: { forward, inputGradient, weightGradient, biasGradient },
 });
 
 /** A number for all sides or both directions, or each by name. */
-export interface Conv2dOptions {
+export interface Conv2dOptions extends KernelOptions {
   readonly bias?: Value | undefined;
   /** Added after the bias, before the activation; of y's shape. */
   readonly residual?: Value | undefined;
-  readonly stride?: number | readonly [y: number, x: number];
-  readonly padding?: number | readonly [top: number, left: number, bottom: number, right: number];
   readonly activation?: 'none' | 'relu';
 }
 
@@ -194,10 +142,7 @@ export interface Conv2dOptions {
  * Taps outside the image are zero. @throws 'input' when shapes do not fit.
  */
 export function conv2d(x: Value, weight: Value, options: Conv2dOptions = {}): Value {
-  const { bias, residual, stride = 1, padding = 0, activation = 'none' } = options;
-  const [strideY, strideX] = typeof stride === 'number' ? [stride, stride] : stride;
-  const [padTop, padLeft, padBottom, padRight] =
-    typeof padding === 'number' ? [padding, padding, padding, padding] : padding;
-  const attributes: Conv2d = { strideY, strideX, padTop, padLeft, padBottom, padRight, activation };
+  const { bias, residual, activation = 'none' } = options;
+  const attributes: Conv2d = { ...kernel(options), activation };
   return x.graph.apply(conv2dOperator, 'forward', { x, weight, bias, residual }, attributes);
 }

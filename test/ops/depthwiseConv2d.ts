@@ -1,9 +1,6 @@
+import type { KernelOptions } from '../../src/graph/kernel.ts';
 import type { Shape } from '../../src/graph/shape.ts';
-import {
-  type DepthwiseConv2dOptions,
-  depthwiseConv2d,
-  depthwiseConv2dOperator,
-} from '../../src/ops/depthwiseConv2d.ts';
+import { depthwiseConv2d, depthwiseConv2dOperator } from '../../src/ops/depthwiseConv2d.ts';
 import type { OperatorSpec } from './operator-spec.ts';
 
 const UNIT = 2 ** -24;
@@ -13,7 +10,7 @@ type Sizes = readonly [number, number, number, number];
 /** Calls `visit` with the flat indices of every product: y[y] += x[x] * weight[w]. */
 function eachProduct(
   shapes: Shapes,
-  { stride = 1, padding = 0 }: DepthwiseConv2dOptions,
+  { stride = 1, padding = 0 }: KernelOptions,
   y: Shape,
   visit: (y: number, x: number, w: number) => void,
 ): void {
