@@ -14,7 +14,7 @@ import {
   weightsOf,
   writeModelFile,
 } from '../src/io/model-file.ts';
-import { convertDlibFiles } from '../src/io/node/convert-dlib.ts';
+import { convertDlibFiles } from '../src/io/node/convert-face-api.ts';
 import { readSafetensors, type Tensor, toFloat32, writeSafetensors } from '../src/io/safetensors.ts';
 import { sha256 } from '../src/io/sha256.ts';
 

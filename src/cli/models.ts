@@ -1,8 +1,7 @@
 // The build's step that makes the models from their sources: node build.mjs models. The package holds dlib-resnet alone.
 import { readFileSync } from 'node:fs';
 import calibration from '../io/dlib-operating-points.json' with { type: 'json' };
-import { convertDlibFiles } from '../io/node/convert-dlib.ts';
-import { convertTinyFaceFiles } from '../io/node/convert-tiny-face.ts';
+import { convertDlibFiles, convertTinyFaceFiles } from '../io/node/convert-face-api.ts';
 
 const [, , from = 'node_modules/@vladmandic/face-api/model', to = 'dist/models/dlib-resnet.safetensors'] = process.argv;
 const { name, version } = JSON.parse(readFileSync('package.json', 'utf8')) as { name: string; version: string };

@@ -101,7 +101,10 @@ export async function convertMtcnn(
   files: Uint8Array | readonly Uint8Array[],
   { source = 'mtcnn', library }: ConvertMtcnnOptions,
 ): Promise<Uint8Array> {
-  const list = files instanceof Uint8Array ? [files] : files;
+  return writeDetectorFile(await mtcnnOf(files instanceof Uint8Array ? [files] : files, source, library));
+}
+
+async function mtcnnOf(list: readonly Uint8Array[], source: string, library: string): Promise<DetectorFile> {
   const tensors = new Map<string, Tensor>();
   for (const bytes of list) {
     for (const [name, tensor] of fromForeign(
@@ -122,7 +125,7 @@ export async function convertMtcnn(
   const [only] = hashes;
   const sourceSha256 =
     hashes.length === 1 && only !== undefined ? only : await sha256(new TextEncoder().encode(hashes.join('\n')));
-  return writeDetectorFile({ metadata: { ...card, source, sourceSha256, library }, tensors, quantization: new Map() });
+  return { metadata: { ...card, source, sourceSha256, library }, tensors, quantization: new Map() };
 }
 
 /**
@@ -130,17 +133,10 @@ export async function convertMtcnn(
  * @throws FaceNetError 'model'.
  */
 export async function openDetectorFile(bytes: Uint8Array, source: string): Promise<DetectorFile> {
-  if (isPyTorch(bytes) || isNpy(bytes))
-    return detectorOf(readAgain(await convertMtcnn(bytes, { source, library: 'read as it is' }), source), source);
-  const file = readSafetensors(bytes, { source });
-  if (isDetector(file) || !file.tensors.has('pnet.conv1.weight')) return detectorOf(file, source);
-  const tensors = fromForeign(file.tensors, 'pytorch', source);
-  requireAll(tensors, source);
-  const metadata = { ...card, source, sourceSha256: await sha256(bytes), library: 'read as it is' };
-  return { metadata, tensors, quantization: new Map() };
+  const ours = !isPyTorch(bytes) && !isNpy(bytes) ? readSafetensors(bytes, { source }) : undefined;
+  if (ours && (isDetector(ours) || !ours.tensors.has('pnet.conv1.weight'))) return detectorOf(ours, source);
+  return mtcnnOf([bytes], source, 'read as it is');
 }
-
-const readAgain = (bytes: Uint8Array, source: string) => readSafetensors(bytes, { source });
 
 function foreignTensors(bytes: Uint8Array, source: string): ReadonlyMap<string, Tensor> {
   if (isNpy(bytes)) return readNpy(bytes, source);
