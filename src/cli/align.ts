@@ -8,7 +8,7 @@ import type { Context, PhotoOptions } from './context.ts';
 import { exitCodes } from './exit-code.ts';
 import { FaceReader, type Item, named } from './face-reader.ts';
 import { findPhotos } from './photos.ts';
-import { errorObject } from './terminal.ts';
+import { withErrorObject } from './terminal.ts';
 
 export interface AlignOptions extends PhotoOptions {
   /** A file ending in .png for a single face, else a folder. */
@@ -57,9 +57,9 @@ export async function align(context: Context, names: readonly string[], options:
       if (error) skipped.push({ ...item, error });
     }
     skipped.sort((a, b) => a.index - b.index);
-    for (const { error, ...item } of skipped) {
-      terminal.warn(`left out: ${error.message}`);
-      if (terminal.format === 'jsonl') terminal.line({ ...item, error: errorObject(error) });
+    for (const item of skipped) {
+      terminal.warn(`left out: ${item.error.message}`);
+      if (terminal.format === 'jsonl') terminal.line(withErrorObject(item));
     }
     if (terminal.format === 'json') {
       const { name, input } = net.model;
@@ -68,7 +68,7 @@ export async function align(context: Context, names: readonly string[], options:
         model: name,
         template: input.template,
         crops,
-        skipped: skipped.map(({ error, ...item }) => ({ ...item, error: errorObject(error) })),
+        skipped: skipped.map(withErrorObject),
       });
     }
     return skipped.length > 0 ? exitCodes.skipped : exitCodes.done;

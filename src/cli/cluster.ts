@@ -9,12 +9,13 @@ import { readWholeFile } from '../io/node/image-files.ts';
 import type { FaceNetGPU, OperatingPoint } from '../node.ts';
 import type { Context, PhotoOptions } from './context.ts';
 import { exitCodes } from './exit-code.ts';
-import { embedPhotos, type Item } from './face-reader.ts';
+import { embedPhotos, type Item, labelOf } from './face-reader.ts';
 import { findPhotos } from './photos.ts';
 import { clusterReport } from './report/cluster-report.ts';
 import { checkReport, writeReport } from './report/page.ts';
 import { Thumbnails } from './report/thumbnails.ts';
-import { errorObject, visible } from './terminal.ts';
+import { rowsBy } from './rows-by.ts';
+import { visible, withErrorObject } from './terminal.ts';
 import { decisionOf, meaning } from './verify.ts';
 
 export interface ClusterCommandOptions extends PhotoOptions {
@@ -135,7 +136,7 @@ async function answer(
       b: (faces[b] as ClusteredFace).index,
       distance,
     })),
-    skipped: skipped.map(({ error, ...item }) => ({ ...item, error: errorObject(error) })),
+    skipped: skipped.map(withErrorObject),
   };
   if (link !== undefined) await linkGroups(link, items);
   if (report !== undefined) {
@@ -145,7 +146,7 @@ async function answer(
   if (terminal.format === 'json') terminal.document(document);
   else if (terminal.format === 'jsonl') {
     for (const item of items) terminal.line(item);
-    for (const { error, ...item } of skipped) terminal.line({ ...item, error: errorObject(error) });
+    for (const item of skipped) terminal.line(withErrorObject(item));
   } else terminal.text(groupsText(items, found, score));
   terminal.note(
     `${faces.length} faces in ${seconds} s: ${found.count} groups of ${minSize} and more, ${alone} faces in none, ${found.uncertain.length} uncertain pairs. ${line.point ? meaning(line.point) : ''}`.trimEnd(),
@@ -163,10 +164,7 @@ function groupsText(
     const [x, y] = [a, b].map(({ group }) => (group < 0 ? Number.POSITIVE_INFINITY : group)) as [number, number];
     return x === y ? a.index - b.index : x - y;
   });
-  const lines = order.map(({ image, face = 0, name, group }) => {
-    const label = `${image}${face > 0 || name !== undefined ? `#${name ?? face}` : ''}`;
-    return `${group < 0 ? '-' : group}\t${visible(label)}`;
-  });
+  const lines = order.map(({ group, ...item }) => `${group < 0 ? '-' : group}\t${visible(labelOf(item))}`);
   lines.push(`${found.count} groups`);
   if (score) {
     const share = (value: number) => value.toFixed(4);
@@ -258,8 +256,7 @@ function vectorsOf(faces: readonly ClusteredFace[]): VectorSet {
 }
 
 function facesOfOnePhoto(faces: readonly ClusteredFace[]): number[][] {
-  const byImage = new Map<string, number[]>();
-  faces.forEach(({ image }, row) => byImage.set(image, [...(byImage.get(image) ?? []), row]));
+  const byImage = rowsBy(faces.length, (row) => faces[row]?.image);
   return [...byImage.values()].filter((rows) => rows.length > 1);
 }
 

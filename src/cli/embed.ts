@@ -4,9 +4,9 @@ import { replaceFile } from '../io/node/atomic-file.ts';
 import type { FaceNetGPU } from '../node.ts';
 import { type Context, digits, type PhotoOptions } from './context.ts';
 import { exitCodes } from './exit-code.ts';
-import { embedPhotos, type Item, type Result } from './face-reader.ts';
+import { embedPhotos, type Item, labelOf, type Result } from './face-reader.ts';
 import { findPhotos } from './photos.ts';
-import { errorObject } from './terminal.ts';
+import { errorObject, withErrorObject } from './terminal.ts';
 
 export interface EmbedOptions extends PhotoOptions {
   /** FILE.safetensors, .npy or .csv. */
@@ -48,7 +48,7 @@ export async function embed(context: Context, names: readonly string[], options:
           ...item,
           ...(out === undefined && { embedding: digits(vector) }),
         })),
-        skipped: skipped.map(({ error, ...item }) => ({ ...item, error: errorObject(error) })),
+        skipped: skipped.map(withErrorObject),
       });
     }
     return skipped.length > 0 ? exitCodes.skipped : exitCodes.done;
@@ -62,8 +62,8 @@ function lineOf({ vector, error, ...item }: Result, net: FaceNetGPU): object {
 }
 
 /** People see how it begins; programs get everything, tab-separated. */
-function textOf({ image, face = 0, name, vector }: Item & { vector: Float32Array }, { terminal }: Context): string {
-  const label = `${image}${face > 0 || name !== undefined ? `#${name ?? face}` : ''}`;
+function textOf({ vector, ...item }: Item & { vector: Float32Array }, { terminal }: Context): string {
+  const label = labelOf(item);
   if (!terminal.interactive) return [label, ...digits(vector)].join('\t');
   const first = Array.from(vector.slice(0, 4), (value) => value.toFixed(4).padStart(7)).join(' ');
   return `${label}  ${terminal.style('dim', `${first} ... ${vector.length} numbers`)}`;

@@ -5,10 +5,10 @@ import { checkLabel } from '../faces/gallery/entry.ts';
 import type { Context, PhotoOptions } from './context.ts';
 import { exitCodes } from './exit-code.ts';
 import type { Result } from './face-reader.ts';
-import { oneFaceEach } from './one-face.ts';
+import { embeddingsOf, oneFaceEach } from './one-face.ts';
 import { type GalleryPlace, openGallery, readGalleryPlace } from './open-gallery.ts';
 import { findPhotos, type Photo } from './photos.ts';
-import { errorObject, visible } from './terminal.ts';
+import { visible, withErrorObject } from './terminal.ts';
 
 export interface EnrollOptions extends PhotoOptions, GalleryPlace {
   /** ROOT with a folder a person. */
@@ -63,19 +63,14 @@ export async function enroll(
           skipped.push({ ...about, error });
           continue;
         }
-        const [id] = await gallery.enroll(label, {
-          data: vector as Float32Array,
-          count: 1,
-          dimensions: net.dimensions,
-          fingerprint: net.fingerprint,
-        });
+        const [id] = await gallery.enroll(label, embeddingsOf(vector, net));
         added.push({ ...about, id: id as string });
       }
       if (signal.aborted) throw new FaceNetError('aborted', 'enroll: stopped; the gallery is as it was.');
       if (added.length > 0) await opened.save();
       const { size, people: known } = gallery;
       const totals = { people: known, templates: size, new: size - before };
-      const left = skipped.map(({ error, ...about }) => ({ ...about, error: errorObject(error) }));
+      const left = skipped.map(withErrorObject);
       if (terminal.format === 'jsonl') {
         for (const line of [...added, ...left].sort((a, b) => a.index - b.index)) terminal.line(line);
       } else if (terminal.format === 'json') {

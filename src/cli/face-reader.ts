@@ -26,6 +26,10 @@ export interface Item {
   readonly name?: string;
 }
 
+/** An item in text: its photo, and which face of it where that is not plain. */
+export const labelOf = ({ image, face = 0, name }: Pick<Item, 'image' | 'face' | 'name'>): string =>
+  `${image}${face > 0 || name !== undefined ? `#${name ?? face}` : ''}`;
+
 /** An item and what became of it: a unit vector, or the reason why there is none. */
 export type Result = Item &
   (

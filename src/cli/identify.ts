@@ -3,11 +3,11 @@ import type { GalleryPolicy } from '../faces/gallery/policy.ts';
 import type { Identification, Match } from '../faces/gallery.ts';
 import type { Context, PhotoOptions } from './context.ts';
 import { exitCodes } from './exit-code.ts';
-import { embedPhotos, type Item } from './face-reader.ts';
+import { embedPhotos, type Item, labelOf } from './face-reader.ts';
 import { embeddingsOf } from './one-face.ts';
 import { type GalleryPlace, openGallery, readGalleryPlace } from './open-gallery.ts';
 import { findPhotos } from './photos.ts';
-import { errorObject, visible } from './terminal.ts';
+import { errorObject, visible, withErrorObject } from './terminal.ts';
 import { decisionOf, meaning } from './verify.ts';
 
 export interface IdentifyOptions extends PhotoOptions, GalleryPlace {
@@ -61,7 +61,7 @@ export async function identify(context: Context, names: readonly string[], optio
           fingerprint: net.fingerprint,
           backend: net.backend,
           faces,
-          skipped: skipped.map(({ error, ...item }) => ({ ...item, error: errorObject(error) })),
+          skipped: skipped.map(withErrorObject),
         });
       }
       terminal.note(`${count.known} known, ${count.unknown} unknown, ${skipped.length} left out. ${meaning(point)}`);
@@ -74,12 +74,8 @@ export async function identify(context: Context, names: readonly string[], optio
 }
 
 /** `a.jpg: Ada (0.0812 <= 0.1474)`, or who is nearest of those who are too far. */
-function sentence(
-  { image, face = 0, name }: Item,
-  { label, matches, point }: Identification,
-  { terminal }: Context,
-): string {
-  const subject = `${image}${face > 0 || name !== undefined ? `#${name ?? face}` : ''}`;
+function sentence(item: Item, { label, matches, point }: Identification, { terminal }: Context): string {
+  const subject = labelOf(item);
   const place = (match: Match) =>
     `${match.distance.toFixed(4)} ${match.accepted ? '<=' : '>'} ${point.threshold.toFixed(4)}`;
   const [nearest] = matches;

@@ -123,6 +123,11 @@ export function errorObject(error: unknown): { code: string; message: string; in
   return { code: error.code, message: error.message, ...(error.index !== undefined && { index: error.index }) };
 }
 
+/** What was left out, with its reason as JSON carries it. */
+export function withErrorObject<T extends { readonly error: unknown }>(item: T) {
+  return { ...item, error: errorObject(item.error) };
+}
+
 /** A name or label for a line of text: control characters (line ends, tabs, escape sequences) become visible escapes, so that no name moves a cursor or starts a line. */
 export function visible(text: string): string {
   return text.replace(/[\p{Cc}\u2028\u2029]/gu, (character) => {

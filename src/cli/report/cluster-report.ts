@@ -1,6 +1,7 @@
 import type { Clustering } from '../../faces/clustering.ts';
 import type { OperatingPoint } from '../../node.ts';
 import type { ClusterCommandOptions, ClusteredFace, ClusterScore } from '../cluster.ts';
+import { rowsBy } from '../rows-by.ts';
 import { meaning } from '../verify.ts';
 import { escapeHtml, page } from './page.ts';
 import type { Thumbnails } from './thumbnails.ts';
@@ -23,9 +24,9 @@ export interface ClusterReportInput {
 /** The cluster sheet: each group with its pictures, its representative first, largest groups first; then the pairs to ask about. */
 export async function clusterReport(input: ClusterReportInput): Promise<string> {
   const { faces, found, score, line, options, thumbnails } = input;
-  const groups = new Map<number, number[]>();
-  found.groups.forEach((group, row) => {
-    if (group >= 0) groups.set(group, [...(groups.get(group) ?? []), row]);
+  const groups = rowsBy(found.groups.length, (row) => {
+    const group = found.groups[row] as number;
+    return group < 0 ? undefined : group;
   });
   const sorted = [...groups].sort(([a, x], [b, y]) => y.length - x.length || a - b);
   const picture = async (row: number): Promise<string> => {
