@@ -1,6 +1,6 @@
 /**
- * What finds faces: one interface, two models (MTCNN; the tiny face detector with the 68-point network). FaceDetector reads the file,
- * opens a backend and holds the queue; a model gets weights, backend and one photo at a time, and answers in that photo's pixels.
+ * What finds faces, as one interface for models of different kinds; the tiny face detector with the 68-point network is one. A model gets
+ * weights, a backend and one photo at a time, and answers in that photo's pixels; files, backends and queues are its caller's.
  */
 import { FaceNetError } from '../../errors.ts';
 import type { Shape } from '../../graph/shape.ts';
@@ -19,7 +19,7 @@ export interface DetectedFace {
   readonly points68?: readonly (readonly [x: number, y: number])[];
 }
 
-/** What a call may ask for; FaceDetector has checked the ranges. */
+/** What a call may ask for; the caller has checked the ranges. */
 export interface DetectionOptions {
   /** Shorter side of the smallest face looked for, pixels of the photo; undefined: the model's own default for this photo. */
   readonly minFace?: number | undefined;
@@ -29,9 +29,9 @@ export interface DetectionOptions {
   readonly limit: number;
 }
 
-/** A detector on one backend. Calls do not overlap: FaceDetector makes one after the other. */
+/** A detector on one backend. Calls must not overlap. */
 export interface DetectionModel {
-  /** 'mtcnn', 'tiny-face'. */
+  /** 'tiny-face'. */
   readonly name: string;
   /**
    * Faces by falling score, equal scores in the order they were found in. No faces is an answer, not an error. The photo has passed
@@ -56,16 +56,4 @@ export type DetectionModelFactory = (
 /** @throws 'aborted' when the call was aborted. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new FaceNetError('aborted', 'detect: the call was aborted.', { cause: signal.reason });
-}
-
-/** The best faces that the options ask for: by falling score, ties in the order given. */
-export function bestFaces(
-  faces: readonly DetectedFace[],
-  { minScore = 0, limit }: Pick<DetectionOptions, 'minScore' | 'limit'>,
-): DetectedFace[] {
-  // Array.prototype.sort is stable.
-  return faces
-    .filter((face) => face.score >= minScore)
-    .sort((a, b) => b.score - a.score)
-    .slice(0, limit);
 }
