@@ -9,11 +9,11 @@ import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs
 import { fileURLToPath } from 'node:url';
 import { squaredDistance } from '../src/faces/distance.ts';
 import { bootstrapRates, type IdentifiedPairs, identifiedPairs } from '../src/faces/evaluation/bootstrap.ts';
+import { pointFromRates } from '../src/faces/evaluation/calibration.ts';
 import { bestThreshold, foldAccuracy } from '../src/faces/evaluation/folds.ts';
 import type { ListedPair } from '../src/faces/evaluation/pairs-file.ts';
 import { pairDistances, type RatesAtFar, valAtFar } from '../src/faces/evaluation/rates.ts';
 import type { Interval } from '../src/faces/evaluation/statistics.ts';
-import { pointFromRates } from '../src/faces/operating-point.ts';
 import type { StoredOperatingPoint } from '../src/io/model-file.ts';
 import { FaceNetGPU } from '../src/node.ts';
 import { type LfwFace, lfwFaces, lfwFolder, lfwPairs, lfwPeople, lfwPresent } from '../test/lfw.ts';

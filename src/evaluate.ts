@@ -24,6 +24,7 @@ export {
   type IdentifiedPairs,
   identifiedPairs,
 } from './faces/evaluation/bootstrap.ts';
+export { type CalibrateOptions, calibrate } from './faces/evaluation/calibration.ts';
 export { type BCubed, bCubed, normalisedMutualInformation } from './faces/evaluation/clusters.ts';
 export {
   bestThreshold,
@@ -63,8 +64,6 @@ export {
 export { type SplitEvaluation, type SplitOptions, splitEvaluation } from './faces/evaluation/splits.ts';
 export { clopperPearson, type Interval, type Summary, summarise, wilson } from './faces/evaluation/statistics.ts';
 export {
-  type CalibrateOptions,
-  calibrate,
   type Decide,
   decide,
   type OperatingPoint,

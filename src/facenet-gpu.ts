@@ -6,14 +6,7 @@ import { squaredDistance } from './faces/distance.ts';
 import { Embedder, pack } from './faces/embedder.ts';
 import type { PairEvaluation, ScoredPair } from './faces/evaluation/pairs.ts';
 import type { FaceGallery, GalleryOptions, Identification } from './faces/gallery.ts';
-import {
-  calibrate,
-  type Decide,
-  decide,
-  type OperatingPoint,
-  pointFor,
-  type Verification,
-} from './faces/operating-point.ts';
+import { type Decide, decide, type OperatingPoint, pointFor, type Verification } from './faces/operating-point.ts';
 import { checkPixels, type Pixels, type Placed, type Preprocessing, place } from './faces/preprocessing.ts';
 import { cost, layers } from './graph/accounting.ts';
 import { Graph } from './graph/graph.ts';
@@ -486,6 +479,7 @@ export class FaceNet {
         scored.filter((pair) => pair.same === same),
         (pair) => pair.distance,
       ).sort();
+    const { calibrate } = await import('./faces/evaluation/calibration.ts');
     const point = calibrate(
       { same: distances(true), different: distances(false) },
       { far: options.far, source: options.source ?? 'pairs given by the user' },

@@ -1,8 +1,8 @@
 import { basename } from 'node:path';
 import { FaceNetError } from '../errors.ts';
+import { calibrate as operatingPointFor } from '../faces/evaluation/calibration.ts';
 import { identified } from '../faces/evaluation/pairs.ts';
 import { pairDistances } from '../faces/evaluation/rates.ts';
-import { calibrate as operatingPointFor } from '../faces/operating-point.ts';
 import { readModelFile, writeModelFile } from '../io/model-file.ts';
 import { replaceFile } from '../io/node/atomic-file.ts';
 import { readWholeFile } from '../io/node/image-files.ts';

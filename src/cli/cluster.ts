@@ -166,13 +166,14 @@ function groupsText(
   });
   const lines = order.map(({ group, ...item }) => `${group < 0 ? '-' : group}\t${visible(labelOf(item))}`);
   lines.push(`${found.count} groups`);
-  if (score) {
-    const share = (value: number) => value.toFixed(4);
-    lines.push(
-      `against ${score.people} people: B-cubed F ${share(score.f)} (precision ${share(score.precision)}, recall ${share(score.recall)}), NMI ${share(score.nmi)}`,
-    );
-  }
+  if (score) lines.push(scoreSentence(score));
   return lines.join('\n');
+}
+
+/** How well the groups agree with the people, in words. */
+export function scoreSentence({ people, f, precision, recall, nmi }: ClusterScore): string {
+  const share = (value: number) => value.toFixed(4);
+  return `against ${people} people: B-cubed F ${share(f)} (precision ${share(precision)}, recall ${share(recall)}), normalised mutual information ${share(nmi)}`;
 }
 
 /** Who the faces are by the name of their folder or the list's name; scored over all faces, those in no group as groups of their own. */

@@ -1,6 +1,6 @@
 import type { Clustering } from '../../faces/clustering.ts';
 import type { OperatingPoint } from '../../node.ts';
-import type { ClusterCommandOptions, ClusteredFace, ClusterScore } from '../cluster.ts';
+import { type ClusterCommandOptions, type ClusteredFace, type ClusterScore, scoreSentence } from '../cluster.ts';
 import { rowsBy } from '../rows-by.ts';
 import { meaning } from '../verify.ts';
 import { escapeHtml, page } from './page.ts';
@@ -61,11 +61,7 @@ export async function clusterReport(input: ClusterReportInput): Promise<string> 
   const lines = [
     `${faces.length} faces, ${found.count} groups of ${minSize} and more, ${alone} faces in none; ${method}${method === 'agglomerative' ? `, ${linkage} linkage` : ''}, squared distance up to ${line.threshold.toFixed(4)}.`,
     ...(line.point ? [meaning(line.point)] : []),
-    ...(score
-      ? [
-          `Against ${score.people} people: B-cubed F ${score.f.toFixed(4)} (precision ${score.precision.toFixed(4)}, recall ${score.recall.toFixed(4)}), normalised mutual information ${score.nmi.toFixed(4)}.`,
-        ]
-      : []),
+    ...(score ? [`${scoreSentence(score)}.`] : []),
   ];
   return page('Groups of faces', lines, parts);
 }

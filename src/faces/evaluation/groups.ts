@@ -1,5 +1,6 @@
 import { FaceNetError } from '../../errors.ts';
-import { type OperatingPoint, pointFromRates } from '../operating-point.ts';
+import type { OperatingPoint } from '../operating-point.ts';
+import { pointFromRates } from './calibration.ts';
 import { countUpTo, pairDistances, valAtFar } from './rates.ts';
 import { clopperPearson, type Interval } from './statistics.ts';
 

@@ -1,7 +1,8 @@
 import { FaceNetError } from '../../errors.ts';
-import { calibrate, type OperatingPoint } from '../operating-point.ts';
+import type { OperatingPoint } from '../operating-point.ts';
 import { defaultFars } from './all-pairs.ts';
 import { type BootstrapOptions, bootstrapRates, type IdentifiedPairs, identifiedPairs } from './bootstrap.ts';
+import { calibrate } from './calibration.ts';
 import { bestThreshold, type FoldEvaluation, type FoldPair, foldAccuracy } from './folds.ts';
 import { type GroupReport, groupReports } from './groups.ts';
 import {
