@@ -13,6 +13,7 @@ import { Graph } from './graph/graph.ts';
 import { BATCH } from './graph/shape.ts';
 import type { ModelCache } from './io/fetch-model.ts';
 import {
+  halfWeights,
   type ModelFile,
   type ModelMetadata,
   matchTensors,
@@ -20,7 +21,7 @@ import {
   weightsOf,
   writeModelFile,
 } from './io/model-file.ts';
-import { encodeFloat16, type Tensor } from './io/safetensors.ts';
+import type { Tensor } from './io/safetensors.ts';
 import { sha256 } from './io/sha256.ts';
 import { initialise, parametersOf } from './networks/initialise.ts';
 import type { Network, NetworkName, Variant } from './networks/network.ts';
@@ -671,20 +672,18 @@ export class FaceNet {
         parameters.map((name) => {
           const shape = [...store.shape(name)];
           const data = values.get(`average/${name}`) ?? (values.get(name) as Float32Array);
-          return [
-            name,
-            weights === 'float16' && shape.length > 1
-              ? { dtype: 'F16', shape, data: encodeFloat16(data) }
-              : { dtype: 'F32', shape, data },
-          ];
+          const tensor: Tensor = { dtype: 'F32', shape, data };
+          return [name, weights === 'float16' ? halfWeights(name, tensor) : tensor];
         }),
       );
       const operatingPoints = this.model.points;
+      // Training reaches every tensor, also those that were missing once.
+      const { initialised: _, ...trained } = metadata;
       const card: ModelMetadata =
         this.#trained === 0
           ? { ...metadata, operatingPoints }
           : {
-              ...metadata,
+              ...trained,
               operatingPoints,
               trainedOn: about.trainedOn ?? `${this.#trained} steps on pictures nobody named`,
               licence: about.licence ?? 'not stated',

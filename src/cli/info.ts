@@ -123,12 +123,38 @@ async function file({ terminal }: Context, path: string): Promise<void> {
 
 const cardOf = ({ metadata, tensors }: ModelFile): object => ({ ...metadata, tensors: tensors.size });
 
-function modelText({ metadata }: ModelFile, digest: string): string {
-  const { network: name, dimensions, input, template, operatingPoints, licence, trainedOn, source, library } = metadata;
+function modelText({ metadata, tensors }: ModelFile, digest: string): string {
+  const {
+    network: name,
+    dimensions,
+    input,
+    pixels,
+    template,
+    operatingPoints,
+    licence,
+    trainedOn,
+    source,
+    library,
+    initialised,
+  } = metadata;
   const points = template.points.map((point) => `(${point.join(', ')})`).join(' ');
   const rows = [
     ['network', `${name}, ${dimensions} numbers a face`],
-    ['input', `${input.width} x ${input.height} ${input.colour}, template ${template.name} ${points}`],
+    ['input', `${input.width} x ${input.height} ${input.colour}, template ${template.name} ${points}`.trimEnd()],
+    [
+      'pixels',
+      'scale' in pixels
+        ? `(byte - ${pixels.mean.every((mean) => mean === pixels.mean[0]) ? pixels.mean[0] : `(${pixels.mean.join(', ')})`}) * ${pixels.scale}`
+        : 'each crop to mean 0, deviation 1',
+    ],
+    ...(initialised
+      ? [
+          [
+            'NOT TRAINED',
+            `${initialised.tensors.length} of ${tensors.size} tensors are random, by seed ${initialised.seed}: ${initialised.tensors.join(', ')}`,
+          ],
+        ]
+      : []),
     ['licence', licence],
     ['trained on', trainedOn],
     ['source', source],

@@ -1,10 +1,10 @@
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { networks } from '../networks/networks.ts';
 import { type AlignOptions, align } from './align.ts';
 import { type CalibrateCommandOptions, calibrate } from './calibrate.ts';
 import { type ClusterCommandOptions, cluster } from './cluster.ts';
 import { Context, type GlobalOptions } from './context.ts';
+import { type ConvertCommandOptions, convert } from './convert.ts';
 import { type EmbedOptions, embed } from './embed.ts';
 import { type EnrollOptions, enroll } from './enroll.ts';
 import { type EvaluateOptions, evaluate } from './evaluate.ts';
@@ -14,6 +14,7 @@ import { info } from './info.ts';
 import { Terminal } from './terminal.ts';
 import { type TrainCommandOptions, train } from './train.ts';
 import { type VerifyOptions, verify, verifyPairs } from './verify.ts';
+import { packageVersion } from './version.ts';
 
 interface OutputFlags {
   readonly json?: boolean;
@@ -71,22 +72,6 @@ function terminalFor({ json, jsonl, quiet = false, color }: OutputFlags): Termin
   return new Terminal(process, { format: json ? 'json' : jsonl ? 'jsonl' : 'text', quiet, colour });
 }
 
-/** The package's version: from its package.json, one folder above dist/ or two above src/cli/. */
-function version(): string {
-  for (const path of ['../package.json', '../../package.json']) {
-    try {
-      const { name, version } = JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')) as Record<
-        string,
-        string
-      >;
-      if (name === 'facenet-gpu' && version !== undefined) return version;
-    } catch {
-      // Not there; the other place is tried.
-    }
-  }
-  return 'unknown';
-}
-
 /** What commander calls: arguments, options, the command itself. */
 type Work = (context: Context, ...parameters: never[]) => Promise<number>;
 type Action = (...parameters: unknown[]) => Promise<void>;
@@ -97,7 +82,7 @@ function commandLine(
   const act = (work: Work) => action(work as (context: Context, ...parameters: unknown[]) => Promise<number>);
   const program = new Command('facenet')
     .description('FaceNet: whether two faces are one person, on the GPU or the CPU.')
-    .version(version(), '--version', 'print the version')
+    .version(packageVersion(), '--version', 'print the version')
     .helpOption('--help', 'print this')
     .exitOverride()
     .showSuggestionAfterError()
@@ -301,6 +286,55 @@ function commandLine(
     );
 
   program
+    .command('convert')
+    .description('turn weights of others into one model file')
+    .argument(
+      '<in>',
+      'weights of PyTorch (.pt, .pth), Torch 7 (.t7), numpy (.npy, .npz), safetensors, a manifest of face-api.js (.json), or a folder of .csv, .npy or .pt',
+    )
+    .argument('<out>', 'the model file (.safetensors)')
+    .addOption(
+      new Option('--network <name>', 'what it is, where the names of the tensors do not tell').choices([
+        ...Object.keys(networks),
+        'mtcnn',
+      ]),
+    )
+    .option('--allow-missing', 'fill missing tensors with random numbers, for training; the card says so')
+    .option('--seed <n>', 'of these numbers', wholeNumber(0, 2 ** 53 - 1), 0)
+    .option('--half', 'store weights as float16')
+    .option('--force', 'replace OUT')
+    .addOption(
+      new Option(
+        '--per-image',
+        'each crop is shifted and scaled to mean 0, deviation 1 (facenet before 2018)',
+      ).conflicts(['mean', 'scale']),
+    )
+    .option(
+      '--mean <numbers>',
+      'of bytes, one or three (in the order of --colour): input = (byte - mean) * scale',
+      means,
+    )
+    .option('--scale <factor>', 'see --mean', number(1e-6, 1e6))
+    .addOption(new Option('--colour <order>', 'order of the channels').choices(['rgb', 'bgr']))
+    .option('--size <pixels>', 'side of the crop', wholeNumber(16, 1024))
+    .addOption(
+      new Option('--template <name>', 'where the points of a face lie in the crop').choices([
+        'arcface',
+        'dlib',
+        'openface',
+      ]),
+    )
+    .option('--margin <pixels>', "of crops that are a detector's box, in pixels of the crop", number(0, 4096))
+    .addOption(new Option('--pools <kind>', 'of nn4.*').choices(['definition', 'unpadded', 'released']))
+    .option('--licence <text>', "for the model's card")
+    .option('--trained-on <text>', "for the model's card")
+    .action(
+      act((context: Context, from: string, to: string, options: ConvertCommandOptions) =>
+        convert(context, from, to, options),
+      ),
+    );
+
+  program
     .command('info')
     .description('describe this machine (no argument), a network, a model file or an image')
     .argument('[subject]', 'name or file')
@@ -342,6 +376,18 @@ function rates(text: string): number[] {
       throw new InvalidArgumentError('It must be rates between 0 and 1, parted by commas.');
     return value;
   });
+}
+
+function means(text: string): [number, number, number] {
+  const values = text.split(',').map(Number);
+  const [first = 0, second = first, third = first] = values;
+  if (
+    ![1, 3].includes(values.length) ||
+    text.split(',').some((part) => part.trim() === '') ||
+    !values.every(Number.isFinite)
+  )
+    throw new InvalidArgumentError('It must be one number, or three parted by commas.');
+  return [first, second, third];
 }
 
 const exitCodeText = `Exit codes: 0 done, same; 1 different; 2 usage; 3 unreadable input; 4 wrong or corrupt model; 5 no usable

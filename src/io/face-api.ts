@@ -35,24 +35,11 @@ export function readManifest(
   files: ReadonlyMap<string, Uint8Array>,
   source = 'manifest',
 ): ManifestWeights {
-  const refuse = (rule: string, got: string): FaceNetError =>
-    new FaceNetError('model', `${source}: ${rule}, got ${got}. Get the files again.`);
-  if (manifest.length > MAX_MANIFEST_CHARACTERS)
-    throw refuse(`at most ${MAX_MANIFEST_CHARACTERS} characters`, `${manifest.length}`);
-  let groups: unknown;
-  try {
-    groups = JSON.parse(manifest);
-  } catch (cause) {
-    throw new FaceNetError('model', `${source}: a manifest is JSON, got other text. Get the files again.`, { cause });
-  }
-  if (!Array.isArray(groups)) throw refuse('a manifest is a list of groups', typeof groups);
+  const refuse = refusal(source);
   const tensors = new Map<string, Tensor>();
   const quantization = new Map<string, Quantization>();
-  for (const group of groups as unknown[]) {
-    const paths = member(group, 'paths');
-    const weights = member(group, 'weights');
-    if (!Array.isArray(paths) || !Array.isArray(weights)) throw refuse('a group has paths and weights', 'less');
-    const parts = (paths as unknown[]).map((path) => {
+  for (const { paths, weights } of groupsOf(manifest, source)) {
+    const parts = paths.map((path) => {
       const part = typeof path === 'string' ? files.get(path) : undefined;
       if (part === undefined)
         throw refuse(
@@ -63,7 +50,7 @@ export function readManifest(
     });
     const bytes = joined(parts);
     let at = 0;
-    for (const weight of weights as unknown[]) {
+    for (const weight of weights) {
       const name = member(weight, 'name');
       if (typeof name !== 'string') throw refuse('a weight has a name', typeof name);
       if (tensors.has(name)) throw refuse('names are unique', quoteName(name));
@@ -90,6 +77,40 @@ export function readManifest(
     if (at !== bytes.length) throw refuse('every byte belongs to a weight', `${bytes.length - at} more`);
   }
   return { tensors, quantization };
+}
+
+const refusal =
+  (source: string) =>
+  (rule: string, got: string): FaceNetError =>
+    new FaceNetError('model', `${source}: ${rule}, got ${got}. Get the files again.`);
+
+/** Names of the binary files that a manifest wants, in its order. @throws FaceNetError 'model' for text that is no manifest. */
+export function manifestPaths(manifest: string, source = 'manifest'): string[] {
+  return groupsOf(manifest, source).flatMap(({ paths }) =>
+    paths.map((path) => {
+      if (typeof path !== 'string') throw refusal(source)('paths are texts', typeof path);
+      return path;
+    }),
+  );
+}
+
+function groupsOf(manifest: string, source: string): { paths: unknown[]; weights: unknown[] }[] {
+  const refuse = refusal(source);
+  if (manifest.length > MAX_MANIFEST_CHARACTERS)
+    throw refuse(`at most ${MAX_MANIFEST_CHARACTERS} characters`, `${manifest.length}`);
+  let groups: unknown;
+  try {
+    groups = JSON.parse(manifest);
+  } catch (cause) {
+    throw new FaceNetError('model', `${source}: a manifest is JSON, got other text. Get the files again.`, { cause });
+  }
+  if (!Array.isArray(groups)) throw refuse('a manifest is a list of groups', typeof groups);
+  return (groups as unknown[]).map((group) => {
+    const paths = member(group, 'paths');
+    const weights = member(group, 'weights');
+    if (!Array.isArray(paths) || !Array.isArray(weights)) throw refuse('a group has paths and weights', 'less');
+    return { paths: paths as unknown[], weights: weights as unknown[] };
+  });
 }
 
 /** An own property of an object, else undefined. */
@@ -175,6 +196,45 @@ export const DLIB_RESNET_SHA256 = {
   manifest: 'cbaffa501b0b9275a12b63357a6843e7e30c054e1c9151e1a5f879b26e32986b',
 } as const;
 
+/** Whether these are the tensors of dlib's face recognition ResNet. */
+export const isDlibResNet = (tensors: ReadonlyMap<string, Tensor>): boolean =>
+  tensors.has('conv32_down/conv/filters') && tensors.has('fc');
+
+/** What that network wants of a picture, and how its crop lies. */
+const dlibContract = {
+  network: 'dlib-resnet',
+  dimensions: 128,
+  input: { width: 150, height: 150, colour: 'rgb' },
+  // FaceRecognitionNet of that package: (x - mean) / 255. dlib's own code divides by 256.
+  pixels: { scale: 1 / 255, mean: [122.782, 117.001, 104.298] },
+  // Eye centres of dlib's face chips with padding 0.25.
+  template: {
+    name: 'dlib',
+    points: [
+      [47.7, 47.1],
+      [100.3, 47.1],
+    ],
+  },
+} as const;
+
+const dlibProvenance = {
+  licence:
+    'Public domain (CC0) by its author, Davis King (dlib-models); quantised form by way of @vladmandic/face-api, MIT',
+  trainedOn:
+    'About 3 million faces of 7,485 people: FaceScrub, VGG-Face and images from the web, as dlib-models states',
+  source:
+    '@vladmandic/face-api 1.7.15, model/face_recognition_model.bin; originally dlib_face_recognition_resnet_model_v1',
+  sourceSha256: DLIB_RESNET_SHA256.weights,
+} as const;
+
+/** The card of dlib's network as a manifest brings it; where the weights come from is said of the files of @vladmandic/face-api 1.7.15 alone. */
+export async function describeDlibResNet(
+  files: Uint8Array | ReadonlyMap<string, Uint8Array>,
+): Promise<typeof dlibContract & Partial<typeof dlibProvenance>> {
+  const hashes = files instanceof Uint8Array ? [] : await Promise.all([...files.values()].map(sha256));
+  return { ...dlibContract, ...(hashes.includes(DLIB_RESNET_SHA256.weights) && dlibProvenance) };
+}
+
 /**
  * dlib's face recognition ResNet (128-d, input 150 x 150) as one model file of ours: 117 tensors U8 as stored, with scale and min, names and
  * layout (convolutions [height, width, in, out], fc [in, out]) as in the original.
@@ -203,30 +263,7 @@ export async function convertDlibResNet(
     'dlib-resnet',
   );
   return writeModelFile({
-    metadata: {
-      network: 'dlib-resnet',
-      dimensions: 128,
-      input: { width: 150, height: 150, colour: 'rgb' },
-      // FaceRecognitionNet of that package: (x - mean) / 255. dlib's own code divides by 256.
-      pixels: { scale: 1 / 255, mean: [122.782, 117.001, 104.298] },
-      // Eye centres of dlib's face chips with padding 0.25.
-      template: {
-        name: 'dlib',
-        points: [
-          [47.7, 47.1],
-          [100.3, 47.1],
-        ],
-      },
-      operatingPoints,
-      licence:
-        'Public domain (CC0) by its author, Davis King (dlib-models); quantised form by way of @vladmandic/face-api, MIT',
-      trainedOn:
-        'About 3 million faces of 7,485 people: FaceScrub, VGG-Face and images from the web, as dlib-models states',
-      source:
-        '@vladmandic/face-api 1.7.15, model/face_recognition_model.bin; originally dlib_face_recognition_resnet_model_v1',
-      sourceSha256: DLIB_RESNET_SHA256.weights,
-      library,
-    },
+    metadata: { ...dlibContract, ...dlibProvenance, operatingPoints, library },
     tensors,
     quantization,
   });

@@ -4,6 +4,7 @@
  */
 import { FaceNetError } from '../errors.ts';
 import {
+  encodeFloat16,
   type Quantization,
   quoteName,
   readSafetensors,
@@ -66,6 +67,8 @@ export interface ModelMetadata {
   readonly sourceSha256: string;
   /** Name and version of the program that wrote the file. */
   readonly library: string;
+  /** Tensors that no training ever saw: the source lacked them, and they are random by this seed. */
+  readonly initialised?: { readonly seed: number; readonly tensors: readonly string[] };
 }
 
 /** An opened model: its contract and its tensors as stored. */
@@ -129,6 +132,7 @@ export function formatMetadata(metadata: ModelMetadata): Map<string, string> {
     source,
     sourceSha256,
     library,
+    initialised,
   } = metadata;
   return new Map([
     ['format', MODEL_FORMAT],
@@ -144,6 +148,7 @@ export function formatMetadata(metadata: ModelMetadata): Map<string, string> {
     ['source', source],
     ['sourceSha256', sourceSha256],
     ['library', library],
+    ...(initialised === undefined ? [] : [['initialised', JSON.stringify(initialised)] as [string, string]]),
   ]);
 }
 
@@ -230,6 +235,10 @@ function parseMetadata(text: ReadonlyMap<string, string>, source: string): Model
       return [name, value];
     },
   );
+  const initialised = text.has('initialised') ? json('initialised') : undefined;
+  const seed = field(initialised, 'seed');
+  if (initialised !== undefined && !(Number.isSafeInteger(seed) && (seed as number) >= 0))
+    throw refuse('initialised', 'an object with a whole seed and tensors');
   const sourceSha256 = words('sourceSha256');
   if (!/^[0-9a-f]{64}$/.test(sourceSha256)) throw refuse('sourceSha256', '64 hexadecimal digits');
   return {
@@ -257,6 +266,12 @@ function parseMetadata(text: ReadonlyMap<string, string>, source: string): Model
     source: words('source'),
     sourceSha256,
     library: words('library'),
+    ...(initialised !== undefined && {
+      initialised: {
+        seed: seed as number,
+        tensors: list(field(initialised, 'tensors'), 'initialised').map((name) => string(name, 'initialised')),
+      },
+    }),
   };
 }
 
@@ -329,6 +344,27 @@ export function requireFinite(name: string, values: Float32Array): void {
   }
 }
 
+/** Largest float16. */
+const MOST_HALF = 65_504;
+
+/**
+ * A weight as float16, where it has more than one dimension; biases and statistics stay float32, integers as they are.
+ * @throws FaceNetError 'model' for a value beyond 65,504, which float16 does not have.
+ */
+export function halfWeights(name: string, tensor: Tensor): Tensor {
+  const { dtype, shape, data } = tensor;
+  if (dtype !== 'F32' || shape.length < 2) return tensor;
+  for (let i = 0; i < data.length; i++) {
+    if (!(Math.abs(data[i] as number) <= MOST_HALF)) {
+      throw new FaceNetError(
+        'model',
+        `weights: float16 holds values up to ${MOST_HALF}, got ${data[i]} in ${quoteName(name)} at ${i}. Store float32.`,
+      );
+    }
+  }
+  return { dtype: 'F16', shape, data: encodeFloat16(data) };
+}
+
 /** A tensor that a network needs. */
 export interface ExpectedTensor {
   readonly name: string;
@@ -341,15 +377,26 @@ const MOST_NAMES = 200;
 /**
  * Compares what a network needs with what a file holds, by name and shape.
  * @param options.allowMissing return the missing ones instead of refusing them. @param options.allowSurplus ignore tensors that nobody needs.
+ * @param options.remedy what the error advises.
  * @returns names of missing tensors, in the order of `expected`; empty unless allowed.
  * @throws FaceNetError 'model': ONE error that lists every missing, surplus and misshapen tensor.
  */
 export function matchTensors(
   expected: Iterable<ExpectedTensor>,
   tensors: ReadonlyMap<string, { readonly shape: readonly number[] }>,
-  options: { readonly source?: string; readonly allowMissing?: boolean; readonly allowSurplus?: boolean } = {},
+  options: {
+    readonly source?: string;
+    readonly allowMissing?: boolean;
+    readonly allowSurplus?: boolean;
+    readonly remedy?: string;
+  } = {},
 ): string[] {
-  const { source = 'weights', allowMissing = false, allowSurplus = false } = options;
+  const {
+    source = 'weights',
+    allowMissing = false,
+    allowSurplus = false,
+    remedy = 'Use the weights of this network',
+  } = options;
   const missing: string[] = [];
   const misshapen: string[] = [];
   const missingNames: string[] = [];
@@ -373,7 +420,7 @@ export function matchTensors(
   if (complaints.length > 0) {
     throw new FaceNetError(
       'model',
-      `${source}: every tensor of the network and no other, got ${complaints.join('; ')}. Use the weights of this network.`,
+      `${source}: every tensor of the network and no other, got ${complaints.join('; ')}. ${remedy}.`,
     );
   }
   return missingNames;
