@@ -24,9 +24,6 @@ const ARRIVED: usize = 0;
 const GENERATION: usize = 64;
 const SLEEPERS: usize = 128;
 
-/** `spin` of a thread that must never sleep: the main thread of a browser, where wait32 traps. */
-const NEVER_SLEEP: u32 = u32.MAX_VALUE;
-
 let words: usize = 0;
 let parties: u32 = 1;
 let most: u32 = 0;
@@ -36,7 +33,8 @@ let entered: u32 = 0;
 
 /**
  * Tells this instance's barrier where the shared control words are (192 bytes, zero at first), how many threads meet there, and how
- * many tries a waiting thread makes before it sleeps (2^32 - 1: it never sleeps). Called by each thread before its first barrier.
+ * many tries a waiting thread makes before it sleeps. Called by each thread before its first barrier. None of them may be a page's own
+ * thread, where wait32 traps.
  */
 export function setThreads(control: usize, threads: u32, spin: u32): void {
   words = control;
@@ -59,7 +57,7 @@ export function barrier(): void {
   }
   // The generation cannot be past `epoch`: that would need this thread.
   const tries = allowance;
-  for (let i: u32 = 0; i <= tries || most == NEVER_SLEEP; i++) {
+  for (let i: u32 = 0; i <= tries; i++) {
     if (atomic.load<u32>(control + GENERATION) == epoch) {
       if (tries < most) allowance = min<u32>(most, tries * 2 + 1);
       return;

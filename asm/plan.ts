@@ -1,69 +1,53 @@
 // The interpreter: runs the step records of a plan on every thread at once (SPMD), with a barrier after each step.
-// JavaScript enters once a run, not once a step.
+// JavaScript enters once a run on each thread, not once a step.
 import { barrier, setThreads } from './barrier';
 import { dispatch } from './dispatch.generated';
 
 /** Bytes of one record: the kernel's number, then its arguments, four bytes each (asm/generate.mjs). */
 const RECORD_BYTES: usize = 256;
 
-// Control block, in shared memory; words that different threads write lie on lines of their own. The barrier's words start at 256.
-const JOB: usize = 0; // number of the last job given; workers sleep on it
+// Control block, written by the backend (src/backends/wasm/wasm-backend.ts). The job's number, on which idle threads sleep, has a cache
+// line of its own; the barrier's words start at 256.
+const JOB: usize = 0;
 const RECORDS: usize = 64;
 const COUNT: usize = 68;
-const STOP: usize = 72;
 const BARRIER: usize = 256;
 
-/** Prepares this instance's barrier for `threads` threads; `spin` is the number of tries before a waiting thread sleeps. */
-export function prepareThreads(control: usize, threads: u32, spin: u32): void {
-  setThreads(control + BARRIER, threads, spin);
+// Globals, since no local may have to survive wait32 (asm/barrier.ts).
+let control: usize = 0;
+let self: u32 = 0;
+let parties: u32 = 1;
+let most: u32 = 0;
+/** Number of the last job this thread has begun. */
+let begun: u32 = 0;
+
+/**
+ * Makes this instance thread `thread` of `threads`. `spin` is the number of tries before a waiting thread sleeps. Called before the first
+ * job, when the control block is zero.
+ */
+export function prepareThread(block: usize, thread: u32, threads: u32, spin: u32): void {
+  control = block;
+  self = thread;
+  parties = threads;
+  most = spin;
+  begun = 0;
+  setThreads(block + BARRIER, threads, spin);
 }
 
-/** Runs `count` records as thread `thread` of `threads`. Every thread must be given the same records. */
-export function runSteps(records: usize, count: u32, thread: u32, threads: u32): void {
+/** Returns when there is a job that this thread has not begun. Spins shortly, then sleeps. */
+export function awaitJob(): void {
+  let tries: u32 = 0;
+  while (tries < most && atomic.load<u32>(control + JOB) == begun) tries++;
+  while (atomic.load<u32>(control + JOB) == begun) atomic.wait<i32>(control + JOB, <i32>begun, -1);
+  begun++;
+}
+
+/** Runs this thread's share of the job in the control block. Returns when all threads have finished. */
+export function runJob(): void {
+  const records = load<u32>(control + RECORDS), count = load<u32>(control + COUNT);
+  const thread = self, threads = parties;
   for (let i: u32 = 0; i < count; i++) {
-    dispatch(records + <usize>i * RECORD_BYTES, thread, threads);
+    dispatch(<usize>records + <usize>i * RECORD_BYTES, thread, threads);
     if (threads > 1) barrier();
-  }
-}
-
-/** Runs `count` records on all threads; called by thread 0. Returns when all have finished. */
-export function runJob(control: usize, records: usize, count: u32, threads: u32): void {
-  if (threads > 1) {
-    store<u32>(control + RECORDS, <u32>records);
-    store<u32>(control + COUNT, count);
-    atomic.add<u32>(control + JOB, 1);
-    atomic.notify(control + JOB, -1);
-  }
-  runSteps(records, count, 0, threads);
-}
-
-/** Makes every worker return from serve(). */
-export function stopThreads(control: usize): void {
-  atomic.store<u32>(control + STOP, 1);
-  atomic.add<u32>(control + JOB, 1);
-  atomic.notify(control + JOB, -1);
-}
-
-let served: u32 = 0;
-let servedControl: usize = 0;
-let servedThread: u32 = 0;
-let servedThreads: u32 = 0;
-let servedSpin: u32 = 0;
-
-/** What threads 1 and up do for ever: wait for a job after `seen`, run it, wait again. Spins shortly, then sleeps. */
-export function serve(control: usize, seen: u32, thread: u32, threads: u32, spin: u32): void {
-  // Globals, since no local may have to survive wait32 (asm/barrier.ts).
-  served = seen;
-  servedControl = control;
-  servedThread = thread;
-  servedThreads = threads;
-  servedSpin = spin;
-  while (true) {
-    let tries: u32 = 0;
-    while (tries < servedSpin && atomic.load<u32>(servedControl + JOB) == served) tries++;
-    while (atomic.load<u32>(servedControl + JOB) == served) atomic.wait<i32>(servedControl + JOB, <i32>served, -1);
-    served++;
-    if (atomic.load<u32>(servedControl + STOP)) return;
-    runSteps(load<u32>(servedControl + RECORDS), load<u32>(servedControl + COUNT), servedThread, servedThreads);
   }
 }

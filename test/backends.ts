@@ -1,8 +1,8 @@
 // The backends of this machine, for tests: wasm always, WebGPU when the process was given an adapter (FACENET_ADAPTER,
 // test/adapters.mjs). Runs in Node and in a page.
 
-import type { ThreadStart } from '../src/backends/wasm/thread.ts';
-import { type Thread, WasmBackend } from '../src/backends/wasm/wasm-backend.ts';
+import type { Thread } from '../src/backends/wasm/crew.ts';
+import { WasmBackend } from '../src/backends/wasm/wasm-backend.ts';
 import { WebGpuBackend } from '../src/backends/webgpu/webgpu-backend.ts';
 import type { Backend } from '../src/plan/runner.ts';
 
@@ -28,6 +28,10 @@ export interface WasmOptions {
   readonly threads?: number;
   readonly spin?: number;
   readonly maximumBytes?: number;
+  /** Even one thread is a worker; always in a page. */
+  readonly apart?: boolean;
+  /** Instead of the usual one. */
+  readonly startThread?: () => Thread;
 }
 
 export async function wasmBackend({
@@ -35,6 +39,8 @@ export async function wasmBackend({
   threads = 1,
   spin,
   maximumBytes,
+  apart = !inNode && globalThis.crossOriginIsolated === true,
+  startThread,
 }: WasmOptions = {}): Promise<WasmBackend> {
   if (relaxed) await enableRelaxed();
   const shared = inNode || globalThis.crossOriginIsolated === true;
@@ -46,41 +52,45 @@ export async function wasmBackend({
     relaxed,
     shared,
     threads,
-    ...(threads > 1 ? { startThread: await threadStarter() } : {}),
+    apart,
+    ...(threads > 1 || apart ? { startThread: startThread ?? (await threadStarter()) } : {}),
     ...(spin === undefined ? {} : { spin }),
     ...(maximumBytes === undefined ? {} : { maximumBytes }),
   });
 }
 
-async function threadStarter(): Promise<(start: ThreadStart) => Thread> {
+/** Starts workers on dist/thread.js. */
+export async function threadStarter(): Promise<() => Thread> {
   const url = new URL('../dist/thread.js', import.meta.url);
   if (!inNode) {
-    return (start) => {
+    return () => {
       const worker = new Worker(url, { type: 'module' });
-      const ready = new Promise<void>((resolve) => {
-        worker.onmessage = () => resolve();
-      });
-      const failed = new Promise<Error>((resolve) => {
-        worker.onerror = (event) => resolve(new Error(event.message));
-      });
-      worker.postMessage(start);
-      return { ready, failed, terminate: () => worker.terminate() };
+      return {
+        post: (message) => worker.postMessage(message),
+        listen: (listener) => worker.addEventListener('message', ({ data }) => listener(data)),
+        failed: new Promise<Error>((resolve) => {
+          worker.onerror = (event) => resolve(new Error(event.message));
+        }),
+        terminate: () => worker.terminate(),
+      };
     };
   }
   const { Worker: NodeWorker } = (await import(
     /* @vite-ignore */ `node:worker_threads`
   )) as typeof import('node:worker_threads');
-  return (start) => {
+  return () => {
     const worker = new NodeWorker(url);
     worker.unref();
-    const ready = new Promise<void>((resolve) => {
-      worker.once('message', () => resolve());
-    });
-    const failed = new Promise<Error>((resolve) => {
-      worker.once('error', resolve);
-    });
-    worker.postMessage(start);
-    return { ready, failed, terminate: () => worker.terminate() };
+    return {
+      post: (message) => worker.postMessage(message),
+      listen: (listener) => worker.on('message', listener),
+      failed: new Promise<Error>((resolve) => {
+        worker.once('error', resolve);
+        worker.once('exit', (code) => resolve(new Error(`a worker ended with code ${code}`)));
+      }),
+      hold: (busy) => (busy ? worker.ref() : worker.unref()),
+      terminate: () => worker.terminate(),
+    };
   };
 }
 

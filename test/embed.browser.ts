@@ -31,9 +31,34 @@ export async function run(): Promise<PageReport> {
   });
   await checks.check('two threads: the bits of Node', async () => sameBits((await two.embed(face)).data, plain));
   await checks.check(
-    'two threads: .why says so',
-    () => /2 threads.*page's own thread.*spinning/.test(two.why) || two.why,
+    'two threads: .why says where they are',
+    () => /2 threads.*page's own thread stays free/.test(two.why) || two.why,
   );
+  for (const [name, net, workers] of [
+    ['one thread', one, 1],
+    ['two threads', two, 2],
+  ] as const) {
+    await checks.check(`${name}: in workers`, () => net.counters().workers === workers || net.counters().workers);
+    await checks.check(`${name}: the page goes on while they compute`, async () => {
+      // Tasks of the page while it waits; a page that computes itself, or waits by spinning, gets none.
+      let [turns, running, longest, last] = [0, true, 0, performance.now()];
+      const { port1, port2 } = new MessageChannel();
+      port2.onmessage = () => {
+        const now = performance.now();
+        longest = Math.max(longest, now - last);
+        last = now;
+        turns++;
+        if (running) port1.postMessage(0);
+      };
+      const { layers, milliseconds } = await net.profile({ runs: 1 });
+      port1.postMessage(0);
+      [turns, last] = [0, performance.now()];
+      await net.profile({ runs: 20 });
+      running = false;
+      port1.close();
+      return (layers.length > 0 && milliseconds > 0 && turns > 100) || `${turns} turns, the longest ${longest} ms`;
+    });
+  }
   await checks.check(
     'progress of the download',
     () => ['download', 'verify', 'compile'].every((name) => phases.has(name)) || [...phases],

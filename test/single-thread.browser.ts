@@ -16,7 +16,9 @@ export async function run(): Promise<PageReport> {
   const net = await FaceNetGPU.create({ model, backend: 'wasm', threads: 4, batchSize: 1 });
   await checks.check(
     'one thread, and why',
-    () => /1 thread;.*not cross-origin isolated.*Cross-Origin-Opener-Policy/.test(net.why) || net.why,
+    () =>
+      /1 thread;.*on the page's own thread;.*not cross-origin isolated.*Cross-Origin-Opener-Policy/.test(net.why) ||
+      net.why,
   );
   await checks.check('no worker', () => net.counters().workers === 0 || net.counters().workers);
   await checks.check('a unit vector, twice the same', async () => {

@@ -1,5 +1,4 @@
-import type { ThreadStart } from './wasm/thread.ts';
-import type { Thread } from './wasm/wasm-backend.ts';
+import type { Thread } from './wasm/crew.ts';
 
 /** What backends need from the place they run in: Node, a page, a worker. */
 export interface BackendHost {
@@ -7,13 +6,14 @@ export interface BackendHost {
   readonly cores: number;
   /** Why there is one thread only, or undefined where several can run. */
   readonly singleThreadReason: string | undefined;
-  /** True where the calling thread may not sleep, as in a page: it then waits for the others by spinning. */
-  readonly mustSpin?: boolean;
+  /** True where the calling thread has better to do than compute, as in a page: then even a single thread is a worker. */
+  readonly apart?: boolean;
   /** Makes relaxed SIMD available if it can be and says whether it is. Called once, at create(). Absent: it is there or not. */
   relaxedSimd?(): boolean;
   /** A module of dist/, compiled. */
   wasmModule(file: string): Promise<WebAssembly.Module>;
-  startThread?(start: ThreadStart): Thread;
+  /** Starts a worker on thread.js. */
+  startThread?(): Thread;
   /** Where adapters come from, or the reason why there is no WebGPU. The host keeps it until `release`. */
   gpu(): Promise<{ readonly gpu: GPU; release(): void } | string>;
 }

@@ -160,6 +160,7 @@ async function openWasm(
   const count = host.singleThreadReason === undefined && host.startThread ? asked : 1;
   const shared = host.singleThreadReason === undefined;
   const relaxed = wanted && (host.relaxedSimd?.() ?? hasRelaxedSimd());
+  const apart = Boolean(shared && host.apart && host.startThread);
   const notes = [
     `${count} thread${count === 1 ? '' : 's'}`,
     relaxed
@@ -167,7 +168,7 @@ async function openWasm(
       : wanted
         ? 'plain SIMD, since this runtime has no relaxed SIMD'
         : 'plain SIMD, as asked',
-    ...(count > 1 && host.mustSpin ? ["the page's own thread waits by spinning"] : []),
+    ...(host.apart ? [apart ? "the page's own thread stays free" : "on the page's own thread"] : []),
     ...(count < asked && host.singleThreadReason ? [`one thread, since ${host.singleThreadReason}`] : []),
   ];
   const why = `wasm (${notes.join('; ')}): ${reason}`;
@@ -177,9 +178,9 @@ async function openWasm(
     relaxed,
     shared,
     threads: count,
-    mustSpin: host.mustSpin ?? false,
+    apart,
     why,
-    ...(host.startThread ? { startThread: (start) => host.startThread!(start) } : {}),
+    ...(host.startThread ? { startThread: () => host.startThread!() } : {}),
   });
   return { backend, why };
 }

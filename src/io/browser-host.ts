@@ -50,8 +50,8 @@ export class BrowserHost {
     return typeof Worker === 'undefined' ? 'this context cannot start workers' : undefined;
   }
 
-  /** The thread of a page may not sleep: Atomics.wait throws there. A worker may. */
-  get mustSpin(): boolean {
+  /** The thread of a page may not sleep (Atomics.wait throws there) and has a page to serve. A worker may. */
+  get apart(): boolean {
     return 'document' in globalThis;
   }
 
@@ -61,11 +61,8 @@ export class BrowserHost {
   }
 
   /** Starts a thread of the wasm backend as a module worker. */
-  startThread(start: object): { ready: Promise<void>; failed: Promise<Error>; terminate(): void } {
+  startThread() {
     const worker = new Worker(new URL('./thread.js', import.meta.url), { type: 'module' });
-    const ready = new Promise<void>((resolve) => {
-      worker.addEventListener('message', () => resolve(), { once: true });
-    });
     const failed = new Promise<Error>((resolve) => {
       // A script that cannot be loaded gives an event without message.
       worker.addEventListener('error', ({ message }) =>
@@ -73,8 +70,13 @@ export class BrowserHost {
       );
       worker.addEventListener('messageerror', () => resolve(new Error('the worker did not accept the module')));
     });
-    worker.postMessage(start);
-    return { ready, failed, terminate: () => worker.terminate() };
+    return {
+      post: (message: unknown) => worker.postMessage(message),
+      listen: (listener: (message: never) => void) =>
+        worker.addEventListener('message', ({ data }) => listener(data as never)),
+      failed,
+      terminate: () => worker.terminate(),
+    };
   }
 
   /** The browser's WebGPU, or why there is none. */

@@ -2,10 +2,10 @@ import { FaceNetError } from '../../errors.ts';
 import { bindFamilies, type Families } from '../../plan/lowering.ts';
 import type { Backend, Counters, Program, Read, StepTimes } from '../../plan/runner.ts';
 import type { DeviceBuffer, Step } from '../../plan/step.ts';
+import { Crew, type Thread, writeJob } from './crew.ts';
 import { wasmFamilies } from './families.ts';
 import { KernelTable, RECORD_BYTES, type WasmBuffer } from './kernels.ts';
 import { WasmMemory } from './memory.ts';
-import type { ThreadStart } from './thread.ts';
 
 /** What the tables of kernels are told about this machine. */
 export interface WasmAdapter {
@@ -14,37 +14,23 @@ export interface WasmAdapter {
   readonly relaxed: boolean;
 }
 
-/** A running worker. */
-export interface Thread {
-  readonly ready: Promise<void>;
-  /** Settles with an error when the worker dies. */
-  readonly failed: Promise<Error>;
-  terminate(): void | Promise<unknown>;
-}
-
 export interface WasmBackendOptions {
   /** dist/facenet.wasm or one of its variants, compiled. */
   readonly module: WebAssembly.Module;
   readonly relaxed: boolean;
   /** Whether the module imports a shared memory; needed for more than one thread. */
   readonly shared: boolean;
-  /** Threads that compute, the calling one included. */
+  /** Threads that compute: all workers, or the calling thread where it is the only one. */
   readonly threads: number;
-  /** Starts a worker that runs `thread.ts`. Required for more than one thread. */
-  readonly startThread?: (start: ThreadStart) => Thread;
+  /** Even a single thread is a worker, so that the calling one, a page's, is never busy. */
+  readonly apart?: boolean;
+  /** Starts a worker that runs `thread.ts`. Required for workers. */
+  readonly startThread?: () => Thread;
   /** Tries before a waiting thread sleeps. */
   readonly spin?: number;
-  /** The calling thread never sleeps, for pages, where it may not; the workers sleep as always. */
-  readonly mustSpin?: boolean;
   /** Most bytes of linear memory; default 4 GiB, less where the runtime refuses. */
   readonly maximumBytes?: number;
   readonly why?: string;
-}
-
-interface Exports {
-  prepareThreads(control: number, threads: number, spin: number): void;
-  runJob(control: number, records: number, count: number, threads: number): void;
-  stopThreads(control: number): void;
 }
 
 /** Address of the control block of asm/plan.ts, and the first address that the allocator hands out. */
@@ -52,8 +38,6 @@ const CONTROL = 1024;
 const HEAP = 65536;
 const PAGE = 65536;
 const SPIN = 2000;
-/** The number of tries that asm/barrier.ts takes as: never sleep. */
-const NEVER_SLEEP = 2 ** 32 - 1;
 
 class WasmProgram implements Program {
   readonly steps: readonly Step[];
@@ -79,7 +63,15 @@ class WasmProgram implements Program {
   }
 }
 
-/** Runs steps on the kernels of asm/, by one call a run on every thread. Computes in WebAssembly only. */
+/** Runs `count` records at an address; resolves to the milliseconds it took. Nobody else may touch the memory meanwhile. */
+type Runner = (records: number, count: number) => Promise<number>;
+
+/**
+ * Runs steps on the kernels of asm/, by one call a run on every thread. Computes in WebAssembly only.
+ *
+ * While workers compute, the calling thread goes on. What it then asks for (a run, a write, a block given back) waits its turn and is done in
+ * the order of the calls; a new block lies where no run in progress can be looking.
+ */
 export class WasmBackend implements Backend {
   readonly name = 'wasm';
   readonly description: string;
@@ -90,87 +82,58 @@ export class WasmBackend implements Backend {
 
   readonly #memory: WasmMemory;
   readonly #kernels: KernelTable;
-  readonly #exports: Exports;
-  readonly #threads: readonly Thread[];
+  readonly #crew: Crew | undefined;
+  readonly #runner: Runner;
   readonly #encoded = new WeakMap<readonly Step[], Uint32Array>();
+  /** Settles when everything asked for so far is done; undefined when nothing is. */
+  #busy: Promise<unknown> | undefined;
   #programs = 0;
-  #failure: Error | undefined;
   #disposed = false;
 
   private constructor(
-    options: WasmBackendOptions,
+    { module, relaxed, threads, why }: WasmBackendOptions,
     memory: WasmMemory,
     maximumBytes: number,
-    exports: Exports,
-    threads: readonly Thread[],
+    crew: Crew | undefined,
+    runner: Runner,
   ) {
     this.#memory = memory;
-    this.#exports = exports;
-    this.#threads = threads;
-    this.#kernels = new KernelTable(options.module);
+    this.#crew = crew;
+    this.#runner = runner;
+    this.#kernels = new KernelTable(module);
     this.maxBufferBytes = maximumBytes;
-    this.adapter = { threads: threads.length + 1, relaxed: options.relaxed };
+    this.adapter = { threads, relaxed };
     this.families = bindFamilies(wasmFamilies, this.adapter);
-    const count = this.adapter.threads;
     this.description =
-      options.why ??
-      `wasm, ${count} thread${count === 1 ? '' : 's'}, ${options.relaxed ? 'fused multiply-add' : 'plain SIMD'}`;
-    for (const thread of threads)
-      thread.failed.then((error) => {
-        this.#failure = error;
-      });
+      why ?? `wasm, ${threads} thread${threads === 1 ? '' : 's'}, ${relaxed ? 'fused multiply-add' : 'plain SIMD'}`;
   }
 
   /** @throws 'device' when the module or the workers do not start, 'memory' when no linear memory can be had. */
   static async create(options: WasmBackendOptions): Promise<WasmBackend> {
-    const { module, shared, threads, spin = SPIN } = options;
+    const { module, shared, threads, apart = false, startThread, spin = SPIN } = options;
     if (!(Number.isInteger(threads) && threads >= 1))
       throw new FaceNetError('input', `wasm: threads must be a whole number from 1, got ${threads}.`);
-    if (threads > 1 && !(shared && options.startThread)) {
+    const workers = threads > 1 || apart;
+    if (workers && !(shared && startThread)) {
       throw new FaceNetError(
         'device',
         `wasm: ${threads} threads need shared memory and workers, which this runtime does not offer. Use threads: 1.`,
       );
     }
     const { memory, maximumBytes } = makeMemory(shared, options.maximumBytes ?? 2 ** 32);
-    const instance = await WebAssembly.instantiate(module, {
-      env: {
-        memory,
-        abort: () => {
-          throw new FaceNetError('internal', 'wasm: abort.');
-        },
-      },
-    });
-    const exports = instance.exports as unknown as Exports;
-    const started: Thread[] = [];
+    const heap = new WasmMemory(memory, maximumBytes, HEAP);
+    if (!(workers && startThread))
+      return new WasmBackend(options, heap, maximumBytes, undefined, await alone(module, memory));
     try {
-      for (let thread = 1; thread < threads; thread++) {
-        started.push(
-          (options.startThread as (start: ThreadStart) => Thread)({
-            module,
-            memory,
-            control: CONTROL,
-            thread,
-            threads,
-            spin,
-            seen: 0,
-          }),
-        );
-      }
-      await Promise.race([
-        Promise.all(started.map((thread) => thread.ready)),
-        ...started.map((thread) => thread.failed.then((error) => Promise.reject(error))),
-      ]);
+      const crew = await Crew.start(startThread, { module, memory, control: CONTROL, threads, spin });
+      return new WasmBackend(options, heap, maximumBytes, crew, (records, count) => crew.run(records, count));
     } catch (cause) {
-      for (const thread of started) await thread.terminate();
       throw new FaceNetError(
         'device',
-        `wasm: ${threads - 1} workers must start, got: ${(cause as Error).message}. Use threads: 1.`,
+        `wasm: ${threads} workers must start, got: ${(cause as Error).message}. Use threads: 1.`,
         { cause },
       );
     }
-    exports.prepareThreads(CONTROL, threads, options.mustSpin ? NEVER_SLEEP : spin);
-    return new WasmBackend(options, new WasmMemory(memory, maximumBytes, HEAP), maximumBytes, exports, started);
   }
 
   allocate(bytes: number, label: string): DeviceBuffer {
@@ -180,7 +143,7 @@ export class WasmBackend implements Backend {
   }
 
   free(buffer: DeviceBuffer): void {
-    if (!this.#disposed) this.#memory.release((buffer as WasmBuffer).address, buffer.bytes);
+    this.#release((buffer as WasmBuffer).address, buffer.bytes);
   }
 
   write(buffer: DeviceBuffer, byteOffset: number, data: ArrayBufferView): void {
@@ -191,10 +154,14 @@ export class WasmBackend implements Backend {
         `wasm: a write must end within ${buffer.bytes} bytes, got ${byteOffset + data.byteLength}.`,
       );
     }
-    this.#memory.bytes.set(
-      new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
-      (buffer as WasmBuffer).address + byteOffset,
-    );
+    const at = (buffer as WasmBuffer).address + byteOffset;
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    if (!this.#busy) {
+      this.#memory.bytes.set(bytes, at);
+      return;
+    }
+    const copy = bytes.slice();
+    void this.#inTurn(async () => this.#memory.bytes.set(copy, at));
   }
 
   async prepare(steps: readonly Step[]): Promise<Program> {
@@ -208,7 +175,7 @@ export class WasmBackend implements Backend {
       if (disposed || this.#disposed) return;
       disposed = true;
       this.#programs--;
-      this.#memory.release(address, bytes);
+      this.#release(address, bytes);
     });
   }
 
@@ -217,26 +184,26 @@ export class WasmBackend implements Backend {
     reads: readonly Read[],
   ): Promise<Uint8Array[]> {
     this.#live();
-    for (const { program, steps = program.steps } of programs) {
-      const { address } = this.#load(program, steps);
-      this.#exports.runJob(CONTROL, address, steps.length, this.adapter.threads);
-    }
-    const bytes = this.#memory.bytes;
-    return reads.map(({ buffer, byteOffset, bytes: length }) => {
-      const start = (buffer as WasmBuffer).address + byteOffset;
-      return new Uint8Array(bytes.slice(start, start + length));
+    return this.#inTurn(async () => {
+      for (const { program, steps = program.steps } of programs)
+        await this.#execute(this.#load(program, steps), steps.length);
+      const { bytes } = this.#memory;
+      return reads.map(({ buffer, byteOffset, bytes: length }) => {
+        const start = (buffer as WasmBuffer).address + byteOffset;
+        return new Uint8Array(bytes.slice(start, start + length));
+      });
     });
   }
 
   async profile(program: Program, steps: readonly Step[] = program.steps): Promise<StepTimes> {
     this.#live();
-    const { address } = this.#load(program, steps);
-    const milliseconds = steps.map((_, index) => {
-      const start = performance.now();
-      this.#exports.runJob(CONTROL, address + index * RECORD_BYTES, 1, this.adapter.threads);
-      return performance.now() - start;
+    return this.#inTurn(async () => {
+      const address = this.#load(program, steps);
+      const milliseconds: number[] = [];
+      for (let index = 0; index < steps.length; index++)
+        milliseconds.push(await this.#execute(address + index * RECORD_BYTES, 1));
+      return { milliseconds, timing: 'wall' };
     });
-    return { milliseconds, timing: 'wall' };
   }
 
   counters(): Counters {
@@ -245,24 +212,51 @@ export class WasmBackend implements Backend {
       bytes: this.#memory.allocated,
       programs: this.#programs,
       pipelines: 0,
-      workers: this.#disposed ? 0 : this.#threads.length,
+      workers: this.#crew?.size ?? 0,
     };
   }
 
+  /** Lets runs that were asked for end, then the workers. */
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    if (this.#threads.length > 0) this.#exports.stopThreads(CONTROL);
-    await Promise.all(this.#threads.map((thread) => thread.terminate()));
+    await this.#busy;
+    await this.#crew?.end();
   }
 
-  #load(program: Program, steps: readonly Step[]): WasmProgram {
+  /** Does `task` when everything asked for before is done. */
+  async #inTurn<T>(task: () => Promise<T>): Promise<T> {
+    const before = this.#busy;
+    const run = before ? before.then(task) : task();
+    const done = run.then(
+      () => {},
+      () => {},
+    );
+    this.#busy = done;
+    try {
+      return await run;
+    } finally {
+      if (this.#busy === done) this.#busy = undefined;
+    }
+  }
+
+  async #execute(records: number, count: number): Promise<number> {
+    try {
+      return await this.#runner(records, count);
+    } catch (cause) {
+      this.#refuseDead();
+      throw cause;
+    }
+  }
+
+  /** Copies a program's records into memory, unless they are there, and says where. */
+  #load(program: Program, steps: readonly Step[]): number {
     const loaded = program as WasmProgram;
     if (loaded.load(steps)) {
       const words = this.#encode(steps);
       this.#memory.bytes.set(new Uint8Array(words.buffer), loaded.address);
     }
-    return loaded;
+    return loaded.address;
   }
 
   #encode(steps: readonly Step[]): Uint32Array {
@@ -274,15 +268,43 @@ export class WasmBackend implements Backend {
     return words;
   }
 
+  /** Gives a block back once no run that may use it is left. */
+  #release(address: number, bytes: number): void {
+    if (this.#disposed) return;
+    if (this.#busy) void this.#inTurn(async () => this.#memory.release(address, bytes));
+    else this.#memory.release(address, bytes);
+  }
+
   #live(): void {
     if (this.#disposed) throw new FaceNetError('disposed', 'wasm: the backend was used after dispose().');
-    if (this.#failure)
+    this.#refuseDead();
+  }
+
+  #refuseDead(): void {
+    const cause = this.#crew?.failure;
+    if (cause)
       throw new FaceNetError(
         'device-lost',
-        `wasm: every worker must stay alive, got: ${this.#failure.message}. Create a new object.`,
-        { cause: this.#failure },
+        `wasm: every worker must stay alive, got: ${cause.message}. Create a new object.`,
+        { cause },
       );
   }
+}
+
+/** A runner that computes on the calling thread. */
+async function alone(module: WebAssembly.Module, memory: WebAssembly.Memory): Promise<Runner> {
+  const abort = () => {
+    throw new FaceNetError('internal', 'wasm: abort.');
+  };
+  const { exports } = await WebAssembly.instantiate(module, { env: { memory, abort } });
+  const { prepareThread, runJob } = exports as Record<string, (...args: number[]) => void>;
+  prepareThread?.(CONTROL, 0, 1, 0);
+  return async (records, count) => {
+    writeJob(memory, CONTROL, records, count);
+    const start = performance.now();
+    runJob?.();
+    return performance.now() - start;
+  };
 }
 
 /** The largest memory this runtime grants, up to `wanted` bytes: browsers on small devices refuse to reserve 4 GiB. */

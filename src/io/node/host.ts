@@ -16,7 +16,7 @@ import { ImageReader, readWholeFile } from './image-files.ts';
 const MAX_MODEL_BYTES = 2 ** 31;
 
 /** A file of dist/: beside the bundle, or in dist/ when run from source. */
-function asset(name: string): URL {
+export function asset(name: string): URL {
   const beside = new URL(`./${name}`, import.meta.url);
   return existsSync(fileURLToPath(beside)) ? beside : new URL(`../../../dist/${name}`, import.meta.url);
 }
@@ -66,19 +66,21 @@ export function createNodeHost() {
       return WebAssembly.compile(bytes);
     },
 
-    startThread(start: unknown) {
+    startThread() {
       const worker = new Worker(asset('thread.js'));
       // A waiting thread must not keep a program alive that forgot dispose().
       worker.unref();
-      const ready = new Promise<void>((resolve) => {
-        worker.once('message', () => resolve());
-      });
       const failed = new Promise<Error>((resolve) => {
         worker.once('error', resolve);
         worker.once('exit', (code) => resolve(new Error(`a worker ended with code ${code}`)));
       });
-      worker.postMessage(start);
-      return { ready, failed, terminate: () => worker.terminate() };
+      return {
+        post: (message: unknown) => worker.postMessage(message),
+        listen: (listener: (message: never) => void) => worker.on('message', listener as (message: unknown) => void),
+        failed,
+        hold: (busy: boolean) => (busy ? worker.ref() : worker.unref()),
+        terminate: () => worker.terminate(),
+      };
     },
 
     /** Dawn, from the optional package `webgpu`. */
