@@ -426,14 +426,16 @@ export class FaceNet {
     return found as Identification;
   }
 
-  /** A gallery for this model's embeddings, in memory or in a store. @throws 'mismatch' for a store of another model. */
+  /** A gallery for this model's embeddings, in memory or in a store; searched on this object's device once it is large. @throws 'mismatch' for a store of another model. */
   async gallery(options: Omit<GalleryOptions, 'fingerprint' | 'dimensions'> = {}): Promise<FaceGallery> {
-    const [{ FaceGallery }, { readGallery, writeGallery }] = await Promise.all([
+    const [{ FaceGallery }, { deviceSearch }, { readGallery, writeGallery }] = await Promise.all([
       import('./faces/gallery.ts'),
+      import('./faces/gallery/device-search.ts'),
       import('./io/gallery-file.ts'),
     ]);
     return FaceGallery.open({
       codec: { write: writeGallery, read: readGallery },
+      search: deviceSearch((task) => this.#enqueue('identify', undefined, () => task(this.#device.opened.backend))),
       ...options,
       fingerprint: this.fingerprint,
       dimensions: this.dimensions,

@@ -6,6 +6,7 @@ import { StoreMirror } from './gallery/mirror.ts';
 import {
   distanceToPerson,
   exactDistances,
+  firstTemplates,
   type GalleryPolicy,
   nearestPeople,
   peopleByMeanDistance,
@@ -13,14 +14,14 @@ import {
   type Ranked,
   votedPeople,
 } from './gallery/policy.ts';
-import { hostSearch, type VectorSearch } from './gallery/search.ts';
+import { type FloatVectors, hostSearch, type VectorSearch } from './gallery/search.ts';
 import { type GalleryStore, MemoryStore } from './gallery/store.ts';
 import type { TemplateKind, TemplateTable } from './gallery/template-table.ts';
+import { difference } from './fingerprint.ts';
 import { decide, type OperatingPoint, type Verification } from './operating-point.ts';
 
 /** Vectors of one model. `fingerprint` names model and preprocessing. */
-export interface FingerprintedVectors extends VectorSet {
-  readonly data: Float32Array;
+export interface FingerprintedVectors extends FloatVectors {
   readonly fingerprint: string;
 }
 
@@ -61,6 +62,8 @@ export interface GalleryCodec {
 export interface GalleryOptions {
   /** Model and preprocessing that all templates are made with. */
   readonly fingerprint: string;
+  /** What versions of this library before called the same model: files and embeddings with one of these are taken as its own. */
+  readonly former?: readonly string[];
   readonly dimensions: number;
   readonly store?: GalleryStore;
   /** 'nearest' by default. */
@@ -87,6 +90,7 @@ export class FaceGallery {
   readonly policy: GalleryPolicy;
   readonly k: number;
   readonly templates: TemplateKind;
+  readonly #former: readonly string[];
   readonly #mirror: StoreMirror;
   readonly #search: VectorSearch;
   readonly #codec: GalleryCodec | undefined;
@@ -108,6 +112,7 @@ export class FaceGallery {
     if (templates !== 'float32' && templates !== 'int8')
       throw refusal('templates', 'must be float32 or int8', templates, 'Choose one of these');
     this.fingerprint = fingerprint;
+    this.#former = options.former ?? [];
     this.dimensions = dimensions;
     this.policy = policy;
     this.k = k;
@@ -232,8 +237,10 @@ export class FaceGallery {
     const data = queries.data.slice();
     return this.#mirror.inOrder(async () => {
       const results: Identification[] = [];
+      const searches = await this.#searches({ data, count: queries.count, dimensions: this.dimensions }, limit);
       for (let i = 0; i < queries.count; i++) {
-        const ranked = await this.#rank(data.subarray(i * this.dimensions, (i + 1) * this.dimensions), limit);
+        const query = data.subarray(i * this.dimensions, (i + 1) * this.dimensions);
+        const ranked = await this.#rank(query, limit, searches(i));
         const matches = ranked.map(
           ({ label, distance }): Match => ({ label, distance, accepted: distance <= point.threshold }),
         );
@@ -284,32 +291,57 @@ export class FaceGallery {
   }
 
   /** Closes the store and wipes the templates from memory. Twice is allowed; other calls then throw 'disposed'. */
-  close(): Promise<void> {
-    return this.#mirror.close();
+  async close(): Promise<void> {
+    await this.#mirror.close();
+    await this.#search.close?.();
   }
 
   get #table(): TemplateTable {
     return this.#mirror.table;
   }
 
-  async #rank(query: Float32Array, limit: number): Promise<Ranked[]> {
+  async #rank(query: Float32Array, limit: number, search: VectorSearch): Promise<Ranked[]> {
     const table = this.#table;
     if (table.size === 0) return [];
     switch (this.policy) {
       case 'mean-distance':
         return peopleByMeanDistance(query, table, limit);
       case 'mean':
-      case 'median':
-        return this.#searchPeople(query, limit, this.policy);
+      case 'median': {
+        const { vectors, labels } = this.#peopleVectors(this.policy);
+        const found = exactDistances(query, vectors, await search.nearest(query, Math.min(limit, vectors.count)));
+        return Array.from(found.rows, (row, i) => ({ label: labels[row]!, distance: found.distances[i]! }));
+      }
       case 'knn':
-        return votedPeople(query, table, await this.#searchTemplates(), this.k, limit);
+        return votedPeople(query, table, search, this.k, limit);
       default:
-        return nearestPeople(query, table, await this.#searchTemplates(), limit);
+        return nearestPeople(query, table, search, limit);
     }
   }
 
-  /** The store's own search, or ours with what has changed since. */
-  async #searchTemplates(): Promise<VectorSearch> {
+  /** The search for each query. One that can take many at once is asked for all of them here. */
+  async #searches(queries: FloatVectors, limit: number): Promise<(query: number) => VectorSearch> {
+    const search = await this.#loadedSearch();
+    if (queries.count < 2 || !search.nearestOfMany) return () => search;
+    const byPerson = this.policy === 'mean' || this.policy === 'median';
+    const rows = byPerson ? this.#table.people : this.#table.size;
+    const k = Math.min(byPerson ? limit : this.policy === 'knn' ? this.k : firstTemplates(limit), rows);
+    const found = await search.nearestOfMany(queries, k);
+    return (i) => ({
+      load() {},
+      nearest: (query, wanted) => (wanted === k ? found[i]! : search.nearest(query, wanted)),
+    });
+  }
+
+  /** The store's own search for templates, or ours with what has changed since. */
+  async #loadedSearch(): Promise<VectorSearch> {
+    if (this.policy === 'mean-distance' || this.#table.size === 0) return hostSearch();
+    if (this.policy === 'mean' || this.policy === 'median') {
+      const isNew = this.#people === null;
+      const { vectors } = this.#peopleVectors(this.policy);
+      if (isNew) await this.#search.load(vectors, 0);
+      return this.#search;
+    }
     if (this.#mirror.searches) return this.#storeSearch();
     if (this.#firstChanged < Number.POSITIVE_INFINITY) {
       await this.#search.load(this.#table.searched(), this.#firstChanged);
@@ -328,18 +360,9 @@ export class FaceGallery {
     };
   }
 
-  async #searchPeople(query: Float32Array, limit: number, policy: 'mean' | 'median'): Promise<Ranked[]> {
-    if (!this.#people) {
-      this.#people = personVectors(this.#table, policy);
-      await this.#search.load(this.#people.vectors, 0);
-    }
-    const { vectors, labels } = this.#people;
-    const { rows, distances } = exactDistances(
-      query,
-      vectors,
-      await this.#search.nearest(query, Math.min(limit, vectors.count)),
-    );
-    return Array.from(rows, (row, i) => ({ label: labels[row]!, distance: distances[i]! }));
+  #peopleVectors(policy: 'mean' | 'median'): { vectors: VectorSet; labels: string[] } {
+    this.#people ??= personVectors(this.#table, policy);
+    return this.#people;
   }
 
   #content(rows: readonly number[] = this.#mirror.rows()): GalleryContent {
@@ -384,10 +407,10 @@ export class FaceGallery {
   }
 
   #checkModel(fingerprint: string, dimensions: number, subject: string): void {
-    if (fingerprint !== this.fingerprint) {
+    if (fingerprint !== this.fingerprint && !this.#former.includes(fingerprint)) {
       throw new FaceNetError(
         'mismatch',
-        `${subject}: fingerprint must be the gallery's, ${this.fingerprint}, got ${fingerprint}. Embed with the gallery's model, or enrol everybody again.`,
+        `${subject}: model must be the gallery's: ${difference(this.fingerprint, fingerprint)}. Embed with the gallery's model, or enrol everybody again.`,
       );
     }
     if (dimensions !== this.dimensions) {

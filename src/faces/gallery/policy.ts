@@ -45,6 +45,9 @@ function median(values: number[]): number {
   return values.length % 2 === 1 ? values[half]! : (values[half - 1]! + values[half]!) / 2;
 }
 
+/** How many templates are asked for first, so that `limit` people are likely among them. */
+export const firstTemplates = (limit: number): number => Math.max(16, 4 * limit);
+
 /**
  * The `limit` nearest people by their nearest template. Asks for ever more templates until enough people are among them, so that it stays
  * exact whatever number one person has.
@@ -55,7 +58,7 @@ export async function nearestPeople(
   search: VectorSearch,
   limit: number,
 ): Promise<Ranked[]> {
-  for (let k = Math.max(16, 4 * limit); ; k *= 8) {
+  for (let k = firstTemplates(limit); ; k *= 8) {
     const found = exactDistances(query, table.searched(), await search.nearest(query, Math.min(k, table.size)));
     const people = new Map<string, number>();
     found.rows.forEach((row, i) => {

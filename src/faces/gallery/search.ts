@@ -7,14 +7,23 @@ export interface Nearest {
   readonly distances: Float64Array;
 }
 
+/** Vectors of float32 numbers. */
+export interface FloatVectors extends VectorSet {
+  readonly data: Float32Array;
+}
+
 export type SearchedVectors = VectorSet | Int8Vectors;
 
-/** Finds the nearest of many vectors, exactly. The host's is hostSearch(); a device's may be handed to the gallery instead. */
+/** Finds the nearest of many vectors, exactly. On the host hostSearch(), on a device deviceSearch(). */
 export interface VectorSearch {
   /** The rows to search; called before the first search and after every change. Rows before `firstChanged` are as they were. */
   load(vectors: SearchedVectors, firstChanged: number): void | Promise<void>;
   /** The k nearest rows; fewer when there are fewer. Equal distances by row. */
   nearest(query: Float32Array, k: number): Nearest | Promise<Nearest>;
+  /** The same for each of several queries at once, where that is faster. */
+  nearestOfMany?(queries: FloatVectors, k: number): Promise<Nearest[]>;
+  /** Frees what was loaded; called when the gallery closes. */
+  close?(): Promise<void>;
 }
 
 /** A plain search by float64 differences: one pass, a heap of k. */
