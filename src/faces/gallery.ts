@@ -17,7 +17,6 @@ import {
 import { type FloatVectors, hostSearch, type VectorSearch } from './gallery/search.ts';
 import { type GalleryStore, MemoryStore } from './gallery/store.ts';
 import type { TemplateKind, TemplateTable } from './gallery/template-table.ts';
-import { difference } from './fingerprint.ts';
 import { decide, type OperatingPoint, type Verification } from './operating-point.ts';
 
 /** Vectors of one model. `fingerprint` names model and preprocessing. */
@@ -62,8 +61,6 @@ export interface GalleryCodec {
 export interface GalleryOptions {
   /** Model and preprocessing that all templates are made with. */
   readonly fingerprint: string;
-  /** What versions of this library before called the same model: files and embeddings with one of these are taken as its own. */
-  readonly former?: readonly string[];
   readonly dimensions: number;
   readonly store?: GalleryStore;
   /** 'nearest' by default. */
@@ -90,7 +87,6 @@ export class FaceGallery {
   readonly policy: GalleryPolicy;
   readonly k: number;
   readonly templates: TemplateKind;
-  readonly #former: readonly string[];
   readonly #mirror: StoreMirror;
   readonly #search: VectorSearch;
   readonly #codec: GalleryCodec | undefined;
@@ -112,7 +108,6 @@ export class FaceGallery {
     if (templates !== 'float32' && templates !== 'int8')
       throw refusal('templates', 'must be float32 or int8', templates, 'Choose one of these');
     this.fingerprint = fingerprint;
-    this.#former = options.former ?? [];
     this.dimensions = dimensions;
     this.policy = policy;
     this.k = k;
@@ -407,10 +402,10 @@ export class FaceGallery {
   }
 
   #checkModel(fingerprint: string, dimensions: number, subject: string): void {
-    if (fingerprint !== this.fingerprint && !this.#former.includes(fingerprint)) {
+    if (fingerprint !== this.fingerprint) {
       throw new FaceNetError(
         'mismatch',
-        `${subject}: model must be the gallery's: ${difference(this.fingerprint, fingerprint)}. Embed with the gallery's model, or enrol everybody again.`,
+        `${subject}: fingerprint must be the gallery's, ${this.fingerprint}, got ${fingerprint}. Embed with the gallery's model, or enrol everybody again.`,
       );
     }
     if (dimensions !== this.dimensions) {
