@@ -27,7 +27,7 @@ import { initialise, parametersOf } from './networks/initialise.ts';
 import type { Network, NetworkName, Variant } from './networks/network.ts';
 import { networks } from './networks/networks.ts';
 import { Store } from './plan/store.ts';
-import type { Dataset } from './train/dataset.ts';
+import type { Dataset, TrainingImage } from './train/dataset.ts';
 import type {
   Trainer,
   TrainOptions as TrainerOptions,
@@ -45,9 +45,10 @@ export type { Pixels } from './faces/preprocessing.ts';
 export type { NetworkName } from './networks/network.ts';
 export type { Augmentation } from './train/augmentation.ts';
 export { type Dataset, memoryDataset, type TrainingImage } from './train/dataset.ts';
-export type { LossName, MinerName, TrainPhase } from './train/phases.ts';
+export type { CurriculumStage, LossName, MinerName, TrainPhase } from './train/phases.ts';
 export type { TrainResult, TrainStep } from './train/trainer.ts';
 
+export type { HeldOutFigures } from './train/validation.ts';
 // Training, galleries, clustering and evaluation are imported when they are used: a page that embeds loads none of them.
 
 /** Anything an image can come from. In Node a string is a file path, in browsers a URL. */
@@ -214,7 +215,12 @@ export interface EmbedOptions extends Watch {
 }
 
 /** How a model is trained; see TrainPhase for what a phase can say. */
-export interface TrainOptions extends TrainerOptions {
+export interface TrainOptions extends Omit<TrainerOptions, 'validation'> {
+  /**
+   * People who are not trained on: a data set, of which up to 400 pictures and all their pairs are taken, or pairs of faces. After every
+   * `evaluateEvery` steps (default 20) the step's `validation` says how they fare, and the watchdog whether the network knows its own people by heart.
+   */
+  readonly validation?: Dataset | readonly Pair[];
   /** A checkpoint to go on from: the same data, phases and seed give the bits of the undisturbed run. */
   readonly resume?: Uint8Array;
   /**
@@ -254,8 +260,6 @@ interface Training {
   /** The trainer's model on another device. */
   readonly on: (device: Device) => TrainingModel;
   run: ReturnType<Trainer['run']>;
-  /** Step of the last result. */
-  done: number;
   snapshot?: TrainingState;
 }
 
@@ -583,13 +587,13 @@ export class FaceNet {
    */
   async *train(data: Dataset, options: TrainOptions): AsyncGenerator<TrainStep, TrainResult> {
     this.#check('train', options.signal);
-    const [{ Trainer }, { readCheckpoint }] = await Promise.all([
+    const [{ Trainer }, { heldOutFrom, heldOutPairs }, { readCheckpoint }] = await Promise.all([
       import('./train/trainer.ts'),
       import('./io/checkpoint.ts'),
     ]);
     if (this.#training)
       throw new FaceNetError('input', 'train: one run at a time, got a second. Finish or break the first.');
-    const { resume, snapshotEvery = SNAPSHOT_STEPS } = options;
+    const { resume, snapshotEvery = SNAPSHOT_STEPS, validation, ...rest } = options;
     if (!(Number.isInteger(snapshotEvery) && snapshotEvery >= 1))
       throw new FaceNetError('input', `train: snapshotEvery must be a whole number from 1, got ${snapshotEvery}.`);
     const { metadata } = this.#parts;
@@ -602,16 +606,21 @@ export class FaceNet {
       backend: opened.backend,
       store,
     });
-    const trainer = new Trainer(on(this.#device), data, options);
+      import('./train/validation.ts'),
+    const heldOut =
+      validation &&
+      ('labels' in validation
+        ? heldOutFrom(validation, options.seed ?? 0)
+        : heldOutPairs(validation, (face: Face | Embeddings) => this.#picture(face, 'train: a held-out face')));
+    const trainer = new Trainer(on(this.#device), data, { ...rest, ...(heldOut && { validation: heldOut }) });
     const state = resume && readCheckpoint(resume);
-    const training: Training = { trainer, on, run: trainer.run(), done: 0 };
+    const training: Training = { trainer, on, run: trainer.run() };
     this.#training = training;
     // The memory of wasm is not lost while the program lives.
     const losable = this.backend === 'webgpu';
     try {
       await this.#enqueue('train', undefined, async () => {
         if (state) trainer.restore(state);
-        training.done = trainer.step;
         if (losable) training.snapshot = await trainer.state();
       });
       let copied = trainer.step;
@@ -621,10 +630,9 @@ export class FaceNet {
           // Not again where only the copy failed: the step was computed again by then.
           next ??= await training.run.next();
           if (next.done) return next;
-          training.done = next.value.step;
-          if (losable && training.done - copied >= snapshotEvery) {
+          if (losable && trainer.reached - copied >= snapshotEvery) {
             training.snapshot = await trainer.state();
-            copied = training.done;
+            copied = trainer.reached;
           }
           return next;
         });
@@ -663,7 +671,8 @@ export class FaceNet {
    * what it was trained on. @throws 'input' when an average is asked for and none was kept.
    */
   async save({ weights = 'float32', average = false, ...about }: SaveOptions = {}): Promise<Uint8Array> {
-    const { parameters, metadata } = this.#parts;
+    const { metadata } = this.#parts;
+    const parameters = this.#parts.parameters.map(({ name }) => name);
     return this.#enqueue('save', undefined, async () => {
       const { store } = this.#device;
       const averaged = parameters.map((name) => `average/${name}`).filter((name) => average && store.has(name));
@@ -695,6 +704,11 @@ export class FaceNet {
     });
   }
 
+          if (!data.every(Number.isFinite))
+            throw new FaceNetError(
+              'model',
+              `save: weights must be finite, got others in ${name}. Training went wrong.`,
+            );
   /** What the backend holds; equal before and after means nothing leaked. */
   counters(): ReturnType<Opened['backend']['counters']> {
     return this.#device.opened.backend.counters();
@@ -722,7 +736,10 @@ export class FaceNet {
     return meanOfHalves(data, this.dimensions);
   }
 
-  async #place(face: Face, index?: number): Promise<Placed> {
+  /** A face as training takes it. @throws 'input' for one that is embedded already. */
+  async #picture(face: Face | Embeddings, subject: string): Promise<TrainingImage> {
+    if (isEmbeddings(face))
+      throw new FaceNetError('input', `${subject} must be a picture, got embeddings. The weights will change.`);
     const [image, landmarks] = isPhoto(face) ? [face.image, face.landmarks] : [face, undefined];
     const pixels = isPixels(image) ? image : await this.#host.readImage(image);
     checkPixels(pixels, index === undefined ? 'image' : `faces[${index}]`, index);
@@ -746,6 +763,12 @@ export class FaceNet {
   #check(method: string, signal: AbortSignal | undefined): void {
     if (this.#disposed) throw new FaceNetError('disposed', `${method}: this FaceNetGPU was disposed.`);
     if (signal?.aborted)
+    return { pixels, ...(landmarks && { landmarks }) };
+  }
+
+  async #place(face: Face, index?: number): Promise<Placed> {
+    const image = isPhoto(face) ? face.image : face;
+    const { pixels, landmarks } = await this.#picture(face, 'face');
       throw new FaceNetError('aborted', `${method}: the call was aborted.`, { cause: signal.reason });
   }
 
@@ -812,7 +835,7 @@ export class FaceNet {
       if (training) {
         training.trainer.moveTo(training.on(made), training.snapshot);
         training.run = training.trainer.run();
-        while (training.trainer.step < training.done) await training.run.next();
+        while (training.trainer.step < training.trainer.reached) await training.run.next();
       }
     } catch (cause) {
       if (made) await release(made);
@@ -861,7 +884,7 @@ export async function load(host: Host, options: CreateOptions): Promise<Parts> {
   onProgress?.({ phase: 'verify', done: 1, total: 1 });
   const network = networkOf(file.metadata, name);
   const build = { ...file.metadata.variant, dimensions: file.metadata.dimensions } as Variant;
-  const preprocessing = preprocessingOf(file.metadata, name);
+  const preprocessing = preprocessingOf(file.metadata);
   const expected = parametersOf(network, build, { width: preprocessing.width, height: preprocessing.height });
   matchTensors(expected, file.tensors, { source: name });
   check();
@@ -908,7 +931,7 @@ export async function load(host: Host, options: CreateOptions): Promise<Parts> {
     ...(onDeviceLost && { onDeviceLost }),
     mirrored,
     metadata: file.metadata,
-    parameters: expected.map((parameter) => parameter.name),
+    parameters: expected,
     card: cardOf(file.metadata, name, network, build, preprocessing, digest),
     fingerprint: `${name}/${digest.slice(0, 16)}${mirrored ? '/mirror' : ''}`,
   };
@@ -1030,18 +1053,14 @@ function networkOf(metadata: Pick<ModelMetadata, 'network'>, source: string): Ne
   return networks[metadata.network as NetworkName];
 }
 
-function preprocessingOf({ input, pixels, template }: ModelMetadata, source: string): Preprocessing {
-  if ('standardisation' in pixels) {
-    throw new FaceNetError(
-      'model',
-      `${source}: pixels must be scaled by fixed numbers, got per-image standardisation. Use weights with fixed standardisation.`,
-    );
-  }
-  const { scale, mean } = pixels;
+function preprocessingOf({ input, pixels, template }: ModelMetadata): Preprocessing {
+  // Standardised crops are bytes until then.
+  const { scale, mean } = 'scale' in pixels ? pixels : { scale: 1, mean: [0, 0, 0] };
   return {
     ...input,
     scale: [scale, scale, scale],
-    shift: mean.map((value) => -value * scale) as unknown as Preprocessing['shift'],
+    shift: mean.map((value) => (value === 0 ? 0 : -value * scale)) as unknown as Preprocessing['shift'],
+    ...('standardisation' in pixels && { standardisation: pixels.standardisation }),
     template: { ...template, width: input.width, height: input.height },
   };
 }

@@ -6,11 +6,13 @@ export type {
   Augmentation,
   Capabilities,
   CreateOptions,
+  CurriculumStage,
   Dataset,
   Decide,
   Embeddings,
   EmbedOptions,
   Face,
+  HeldOutFigures,
   ImageSource,
   LossName,
   MinerName,
@@ -31,6 +33,7 @@ export type {
   Watch,
 } from './facenet-gpu.ts';
 export { type FolderDataset, folderDataset } from './io/node/folder-dataset.ts';
+export { tarDataset } from './io/node/tar-dataset.ts';
 export { memoryDataset } from './train/dataset.ts';
 
 /** FaceNet in Node. Strings are file paths; WebGPU comes from the optional package `webgpu`. */

@@ -4,10 +4,11 @@ import { FaceNetError } from '../errors.ts';
 import { type Clustering, type ClusterOptions, clusterVectors } from '../faces/clustering.ts';
 import type { VectorSet } from '../faces/distance.ts';
 import { type BCubed, bCubed, normalisedMutualInformation } from '../faces/evaluation/clusters.ts';
-import { readEmbeddings, readEmbeddingsCsv, readEmbeddingsNpy } from '../io/embeddings-file.ts';
-import { readWholeFile } from '../io/node/image-files.ts';
+import { difference } from '../faces/fingerprint.ts';
+
 import type { FaceNetGPU, OperatingPoint } from '../node.ts';
 import type { Context, PhotoOptions } from './context.ts';
+import { embeddingsIn } from './embeddings-in.ts';
 import { exitCodes } from './exit-code.ts';
 import { embedPhotos, type Item, labelOf } from './face-reader.ts';
 import { findPhotos } from './photos.ts';
@@ -69,7 +70,7 @@ export async function cluster(
     if (fingerprint !== undefined && fingerprint !== net.fingerprint) {
       throw new FaceNetError(
         'mismatch',
-        `cluster: embeddings must be those of ${net.fingerprint}, got ${fingerprint === '' ? 'some that name no model' : fingerprint}. Name their model by --model, or give them alone with --threshold.`,
+        `cluster: embeddings must be those of this model: ${fingerprint === '' ? 'they name none' : difference(net.fingerprint, fingerprint)}. Name their model by --model, or give them alone with --threshold.`,
       );
     }
     const faces = files.flatMap(facesOf);
@@ -197,16 +198,7 @@ interface EmbeddedFile {
 }
 
 async function readFaces(path: string): Promise<EmbeddedFile> {
-  const bytes = await readWholeFile(path, path, MAX_EMBEDDINGS_BYTES);
-  const beside = async (): Promise<string | undefined> => {
-    const json = await readWholeFile(`${path}.json`, `${path}.json`, MAX_EMBEDDINGS_BYTES).catch(() => undefined);
-    return json && new TextDecoder().decode(json);
-  };
-  const file = /\.safetensors$/i.test(path)
-    ? readEmbeddings(bytes, path)
-    : /\.npy$/i.test(path)
-      ? readEmbeddingsNpy(bytes, await beside(), path)
-      : readEmbeddingsCsv(new TextDecoder().decode(bytes), await beside(), path);
+  const file = await embeddingsIn(path, MAX_EMBEDDINGS_BYTES);
   const { vectors, count, dimensions, paths, labels, fingerprint } = file;
   // Rows of one photo are its faces, in order.
   const seen = new Map<string, number>();

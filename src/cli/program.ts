@@ -1,5 +1,6 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { networks } from '../networks/networks.ts';
+import { lossNames, minerNames } from '../train/phases.ts';
 import { type AlignOptions, align } from './align.ts';
 import { type CalibrateCommandOptions, calibrate } from './calibrate.ts';
 import { type ClusterCommandOptions, cluster } from './cluster.ts';
@@ -230,7 +231,7 @@ function commandLine(
   program
     .command('train')
     .description('train a network on a folder of people (DIR/person/*.jpg)')
-    .argument('<dir>', 'folder with one folder a person')
+    .argument('<dir or tar>', 'folder with one folder a person, or a tar archive of it')
     .addOption(new Option('--network <name>', 'what is trained').choices(Object.keys(networks)).default('nn4.small2'))
     .addOption(
       new Option('--from <model>', 'go on from the weights of a model, by name or file').conflicts([
@@ -243,23 +244,8 @@ function commandLine(
     .option('--size <pixels>', "side of the picture; default: the network's", wholeNumber(16, 1024))
     .option('--dimensions <n>', "length of an embedding; default: the network's", wholeNumber(1, 4096))
     .option('--no-lrn', 'leave out local response normalisation')
-    .addOption(
-      new Option('--loss <name>').choices(['triplet', 'soft-margin', 'softmax', 'cosine-margin']).default('triplet'),
-    )
-    .addOption(
-      new Option('--miner <name>', 'which negatives a pair gets')
-        .choices([
-          'semi-hard',
-          'semi-hard-random',
-          'semi-hard-all',
-          'semi-hard-or-easiest',
-          'random-violator',
-          'random',
-          'batch-hard',
-          'batch-all',
-        ])
-        .default('semi-hard'),
-    )
+    .addOption(new Option('--loss <name>', 'distill needs --teacher').choices(lossNames).default('triplet'))
+    .addOption(new Option('--miner <name>', 'which negatives a pair gets').choices(minerNames).default('semi-hard'))
     .option('--margin <m>', 'of squared distances', number(0, 4), 0.2)
     .option('--people <n>', 'people in a batch', wholeNumber(1, 65536), 45)
     .option('--per-person <n>', 'most pictures of each', wholeNumber(1, 65536), 40)
@@ -267,7 +253,39 @@ function commandLine(
     .option('--micro-batch <n>', 'pictures computed together; default: the whole batch', wholeNumber(1, 65536))
     .addOption(new Option('--optimizer <name>').choices(['adagrad', 'adam', 'sgd']).default('adagrad'))
     .option('--learning-rate <rate>', 'default: 0.05 for adagrad, 0.001 for adam, 0.1 for sgd', number(0, 100))
+    .addOption(
+      new Option('--schedule <name>', 'how the rate goes on').choices(['constant', 'cosine']).default('constant'),
+    )
+    .option('--warmup <share>', 'share of the steps over which the rate grows from 0', number(0, 1), 0)
+    .option('--weight-decay <rate>', 'decoupled from the gradient', number(0, 1), 0)
+    .option('--clip-norm <norm>', 'largest norm of the whole gradient', number(0, 1e9), 0)
+    .option('--ema <share>', 'keep a moving average of the weights, and write that as the model', number(0, 1))
+    .option('--offline-every <n>', "steps between two searches of 'offline-hardest'", wholeNumber(1, 2 ** 31), 50)
+    .option('--offline-batches <n>', 'size of the set that is searched, in batches', wholeNumber(1, 4096), 10)
     .option('--steps <n>', 'of the whole run, resumed or not', wholeNumber(1, 2 ** 31), 1000)
+    .addOption(
+      new Option('--phases <file>', 'a JSON list of phases in place of all options of a single one').conflicts([
+        'loss',
+        'miner',
+        'margin',
+        'people',
+        'perPerson',
+        'extraNegatives',
+        'optimizer',
+        'learningRate',
+        'schedule',
+        'warmup',
+        'weightDecay',
+        'clipNorm',
+        'offlineEvery',
+        'offlineBatches',
+        'steps',
+      ]),
+    )
+    .option('--teacher <file>', 'target embeddings of the same pictures, as embed --out writes them')
+    .option('--validate <dir or tar>', 'people who are not trained on: accuracy and VAL on the way')
+    .option('--evaluate-every <n>', 'steps between two looks at them', wholeNumber(1, 2 ** 31), 20)
+    .addOption(new Option('--on-collapse <what>').choices(['stop', 'warn']).default('stop'))
     .option('--seed <n>', 'fixes weights, batches and changes of pictures', wholeNumber(0, 2 ** 53 - 1), 0)
     .option('--no-augment', 'train on the pictures as they are')
     .option('--checkpoint <file>', 'keep what --resume needs')

@@ -9,8 +9,19 @@ export interface CheckpointState {
 
 const FORMAT = 'facenet-gpu/checkpoint@1';
 
-/** A checkpoint as safetensors: every tensor in float32, the rest as metadata. */
+/**
+ * A checkpoint as safetensors: every tensor in float32, the rest as metadata.
+ * @throws FaceNetError 'model' for a number that is not finite: such a state must not replace a good one.
+ */
 export function writeCheckpoint({ tensors, metadata }: CheckpointState): Uint8Array {
+  for (const [name, { data }] of tensors) {
+    const at = data.findIndex((value) => !Number.isFinite(value));
+    if (at >= 0)
+      throw new FaceNetError(
+        'model',
+        `checkpoint: every number must be finite, got ${data[at]} in ${name}. The run has gone wrong: go on from the last good checkpoint, with a lower learning rate or clipNorm.`,
+      );
+  }
   const stored = new Map<string, Tensor>(
     [...tensors].map(([name, { shape, data }]) => [name, { dtype: 'F32', shape: [...shape], data }]),
   );

@@ -1,11 +1,29 @@
 import { FaceNetError } from '../errors.ts';
 import type { TripletReduction } from '../ops/tripletLoss.ts';
 import type { SelectionRule } from '../ops/tripletSelection.ts';
+import type { OfflineOptions } from './offline.ts';
 
 export type LossName = 'triplet' | 'soft-margin' | 'softmax' | 'cosine-margin' | 'distill';
 
-/** Rules of the operator tripletSelection: src/ops/tripletSelection.ts says what each includes and where it comes from. */
-export type MinerName = SelectionRule;
+export const lossNames: readonly LossName[] = ['triplet', 'soft-margin', 'softmax', 'cosine-margin', 'distill'];
+
+/**
+ * Rules of the operator tripletSelection (src/ops/tripletSelection.ts says what each includes and where it comes from), and
+ * 'offline-hardest': the hardest triplets of a larger set, found every n steps with the latest weights (src/train/offline.ts).
+ */
+export type MinerName = SelectionRule | 'offline-hardest';
+
+export const minerNames: readonly MinerName[] = [
+  'semi-hard',
+  'semi-hard-random',
+  'semi-hard-all',
+  'semi-hard-or-easiest',
+  'random-violator',
+  'random',
+  'batch-hard',
+  'batch-all',
+  'offline-hardest',
+];
 
 /** One stage of a triplet phase, easy to hard: used until a step of the phase, or until the share of active triplets falls below a limit. */
 export interface CurriculumStage {
@@ -29,6 +47,8 @@ export interface TrainPhase {
   readonly headMargin?: number;
   readonly miner?: MinerName;
   readonly curriculum?: readonly CurriculumStage[];
+  /** How the miner 'offline-hardest' searches. */
+  readonly offline?: OfflineOptions;
   readonly sampler?: 'people' | 'shuffled';
   readonly people?: number;
   readonly perPerson?: number;
@@ -47,6 +67,31 @@ export interface TrainPhase {
   readonly momentum?: number;
 }
 
+/** What a phase may say, and of which kind it is: for phases that come from a file. */
+export const phaseFields: Readonly<Record<keyof TrainPhase, 'number' | 'text' | 'loss' | 'curriculum' | 'offline'>> = {
+  steps: 'number',
+  loss: 'loss',
+  reduction: 'text',
+  margin: 'number',
+  scale: 'number',
+  headScale: 'number',
+  headMargin: 'number',
+  miner: 'text',
+  curriculum: 'curriculum',
+  offline: 'offline',
+  sampler: 'text',
+  people: 'number',
+  perPerson: 'number',
+  extraNegatives: 'number',
+  optimizer: 'text',
+  learningRate: 'number',
+  schedule: 'text',
+  warmup: 'number',
+  weightDecay: 'number',
+  clipNorm: 'number',
+  momentum: 'number',
+};
+
 /** A phase with everything filled in. */
 export interface CompletePhase {
   readonly steps: number;
@@ -56,6 +101,7 @@ export interface CompletePhase {
   readonly headScale: number;
   readonly headMargin: number;
   readonly stages: readonly (CurriculumStage & { readonly margin: number })[];
+  readonly offline?: Required<OfflineOptions>;
   readonly sampler: 'people' | 'shuffled';
   readonly people: number;
   readonly perPerson: number;
@@ -98,7 +144,20 @@ export function completePhase(phase: TrainPhase): CompletePhase {
     clipNorm: phase.clipNorm ?? 0,
     momentum: phase.momentum ?? 0.9,
   };
+  const offline = complete.stages.some(isOffline) && { batches: 10, every: 50, ...phase.offline };
+  if (offline) Object.assign(complete, { offline });
   if (losses.length === 0) throw new FaceNetError('input', 'train: a phase needs a loss, got none.');
+  for (const [name, value, known] of [
+    ...losses.map(([name]) => ['loss', name, lossNames] as const),
+    ...complete.stages.map((stage) => ['miner', stage.miner, minerNames] as const),
+    ['optimizer', optimizer, Object.keys(RATES)],
+    ['sampler', complete.sampler, ['people', 'shuffled']],
+    ['reduction', complete.reduction, ['sum', 'mean', 'active-mean']],
+    ['schedule', typeof complete.schedule === 'function' ? 'constant' : complete.schedule, ['constant', 'cosine']],
+  ] as const) {
+    if (!(known as readonly string[]).includes(value))
+      throw new FaceNetError('input', `train: ${name} must be one of ${known.join(', ')}, got ${value}.`);
+  }
   if (!(Number.isInteger(complete.steps) && complete.steps >= 1))
     throw new FaceNetError('input', `train: steps must be a whole number from 1, got ${complete.steps}.`);
   for (const [name, value, low, high] of [
@@ -115,8 +174,14 @@ export function completePhase(phase: TrainPhase): CompletePhase {
     if (!(stage.margin > 0 && stage.margin <= 4))
       throw new FaceNetError('input', `train: margin must lie in (0, 4], got ${stage.margin}.`);
   }
+  for (const [name, value] of Object.entries(complete.offline ?? {})) {
+    if (!(Number.isInteger(value) && value >= 1))
+      throw new FaceNetError('input', `train: offline.${name} must be a whole number from 1, got ${value}.`);
+  }
   return complete;
 }
+
+export const isOffline = ({ miner }: { readonly miner: MinerName }): boolean => miner === 'offline-hardest';
 
 export const isTriplet = (name: LossName): boolean => name === 'triplet' || name === 'soft-margin';
 export const hasHead = (phase: CompletePhase): boolean =>

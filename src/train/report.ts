@@ -10,6 +10,7 @@ export interface ReportHeading {
 interface Curve {
   readonly label: string;
   readonly colour: string;
+  /** Not finite where a step has none. */
   readonly value: (step: TrainStep) => number;
 }
 
@@ -43,6 +44,27 @@ const charts: readonly Chart[] = [
   },
 ];
 
+/** Drawn where held-out people were looked at. */
+const heldOut: readonly Chart[] = [
+  {
+    title: 'accuracy on pairs',
+    top: 1,
+    curves: [
+      { label: 'held-out people', colour: '#1f4e9c', value: (step) => step.validation?.accuracy ?? Number.NaN },
+      {
+        label: 'people trained on',
+        colour: '#8a6d1f',
+        value: (step) => step.validation?.trainingAccuracy ?? Number.NaN,
+      },
+    ],
+  },
+  {
+    title: 'VAL on held-out people',
+    top: 1,
+    curves: [{ label: 'VAL', colour: '#1f4e9c', value: (step) => step.validation?.val ?? Number.NaN }],
+  },
+];
+
 /** Points drawn of a curve at most; longer runs show the mean of equal parts. */
 const MOST_POINTS = 800;
 const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [860, 220, 64, 16, 12, 28];
@@ -52,6 +74,7 @@ const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [860, 220, 64, 16, 12, 28];
  * vertical line, warnings are listed.
  */
 export function trainingReport(steps: readonly TrainStep[], { title, lines }: ReportHeading): string {
+  const last = steps.findLast(({ validation }) => validation)?.validation;
   const warnings = steps
     .filter((step) => step.warning !== undefined)
     .map(({ warning }) => `<li>${escapeHtml(warning as string)}</li>`);
@@ -63,10 +86,17 @@ export function trainingReport(steps: readonly TrainStep[], { title, lines }: Re
     '<style>body{font:15px/1.45 system-ui,sans-serif;max-width:900px;margin:2em auto;padding:0 1em;color:#222;background:#fff}h2{font-size:1em;margin:1.4em 0 .2em}svg{width:100%;height:auto}text{font:12px system-ui,sans-serif;fill:#444}</style>',
     `<h1>${escapeHtml(title)}</h1>`,
     ...lines.map((line) => `<p>${escapeHtml(line)}</p>`),
+    ...(last
+      ? [
+          `<p>On held-out people at the end: accuracy ${number(last.accuracy)}, VAL ${number(last.val)} at FAR ${last.far} (${last.samePairs} and ${last.differentPairs} pairs); on people trained on: accuracy ${number(last.trainingAccuracy)}.</p>`,
+        ]
+      : []),
     ...(warnings.length > 0 ? ['<h2>warnings</h2>', `<ul>${warnings.join('')}</ul>`] : []),
     ...(steps.length === 0
       ? ['<p>No step was finished.</p>']
-      : charts.map((chart) => `<h2>${escapeHtml(chart.title)}</h2>\n${drawn(chart, steps)}`)),
+      : [...charts, ...(last ? heldOut : [])].map(
+          (chart) => `<h2>${escapeHtml(chart.title)}</h2>\n${drawn(chart, steps)}`,
+        )),
     '</html>',
     '',
   ].join('\n');

@@ -2,7 +2,15 @@ import { FaceNetError } from '../errors.ts';
 import { Philox } from '../graph/philox.ts';
 
 /** Streams of the seed that training draws from: one a purpose, so that none depends on how much another drew. */
-export const streams = { people: 0x5a01, shuffle: 0x5a02, augment: 0x5a03, head: 0x5a04, groups: 0x5a05 } as const;
+export const streams = {
+  people: 0x5a01,
+  shuffle: 0x5a02,
+  augment: 0x5a03,
+  head: 0x5a04,
+  groups: 0x5a05,
+  offline: 0x5a06,
+  heldOut: 0x5a07,
+} as const;
 
 /** What is drawn for one batch. */
 export interface SamplerOptions {
@@ -77,21 +85,26 @@ export function checkSampler(identities: Identities, options: SamplerOptions): v
  * has the same size and no image twice. A person gives up to perPerson images; places left over are filled with random images of others.
  */
 export function drawBatch(identities: Identities, options: SamplerOptions, seed: number, step: number): number[] {
+  const { people, perPerson } = options;
   return options.sampler === 'people'
-    ? drawPeople(identities, options, seed, step)
+    ? drawPeople(identities, { people, perPerson, size: batchSizeOf(options) }, generator(seed, streams.people, step))
     : drawShuffled(identities, options, seed, step);
 }
 
-function drawPeople({ paired, images }: Identities, options: SamplerOptions, seed: number, step: number): number[] {
-  const random = generator(seed, streams.people, step);
+/** `size` different images: up to perPerson of each of `people` random people with two or more, then random ones. */
+export function drawPeople(
+  { paired, images }: Identities,
+  { people, perPerson, size }: { readonly people: number; readonly perPerson: number; readonly size: number },
+  random: Philox,
+): number[] {
   const drawn: number[] = [];
-  for (const person of sample(paired.length, options.people, random)) {
+  for (const person of sample(paired.length, people, random)) {
     const list = paired[person] as readonly number[];
-    for (const image of sample(list.length, Math.min(options.perPerson, list.length), random))
+    for (const image of sample(list.length, Math.min(perPerson, list.length), random))
       drawn.push(list[image] as number);
   }
   const taken = new Set(drawn);
-  while (drawn.length < batchSizeOf(options)) {
+  while (drawn.length < size) {
     const image = random.below(images);
     if (taken.has(image)) continue;
     taken.add(image);

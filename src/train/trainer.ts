@@ -1,5 +1,12 @@
 import { FaceNetError } from '../errors.ts';
-import { cutRegion, type Placed, type Preprocessing, place, regionBytes } from '../faces/preprocessing.ts';
+import {
+  cutRegion,
+  networkInput,
+  type Placed,
+  type Preprocessing,
+  place,
+  regionBytes,
+} from '../faces/preprocessing.ts';
 import { gradients } from '../graph/gradients.ts';
 import { Graph, type Value } from '../graph/graph.ts';
 import type { Philox } from '../graph/philox.ts';
@@ -26,7 +33,25 @@ import type { Backend } from '../plan/runner.ts';
 import type { Store } from '../plan/store.ts';
 import { type Augmentation, changedColours, changedMap, completeAugmentation } from './augmentation.ts';
 import type { Dataset, TrainingImage } from './dataset.ts';
-import { type CompletePhase, completePhase, hasHead, isTriplet, learningRateAt, type TrainPhase } from './phases.ts';
+import { checkGradients } from './gradient-probe.ts';
+import { embedPlaced, inferenceOf } from './inference.ts';
+import {
+  drawSearched,
+  hardestTriplets,
+  type MinedTriplets,
+  type OfflineOptions,
+  offlineBatch,
+  offlineChoice,
+} from './offline.ts';
+import {
+  type CompletePhase,
+  completePhase,
+  hasHead,
+  isOffline,
+  isTriplet,
+  learningRateAt,
+  type TrainPhase,
+} from './phases.ts';
 import {
   batchSizeOf,
   checkSampler,
@@ -37,6 +62,7 @@ import {
   shuffled,
   streams,
 } from './sampling.ts';
+import { type HeldOut, type HeldOutFigures, Validation } from './validation.ts';
 import { type Finding, Watchdog } from './watchdog.ts';
 
 export interface TrainOptions extends Partial<TrainPhase> {
@@ -58,6 +84,10 @@ export interface TrainOptions extends Partial<TrainPhase> {
   readonly groups?: number;
   /** Fixes sampling, augmentation, mining and the head's first values. Default 0. */
   readonly seed?: number;
+  /** People who are not trained on: after every `evaluateEvery` steps and after the last one, `validation` of the step says how they fare. */
+  readonly validation?: HeldOut;
+  /** Default 20, at least 1. */
+  readonly evaluateEvery?: number;
   /** What a collapse does: end the run (default), or be reported in `warning`. */
   readonly onCollapse?: 'stop' | 'warn';
   readonly signal?: AbortSignal;
@@ -82,6 +112,8 @@ export interface TrainStep {
   readonly gradientNorm: number;
   readonly learningRate: number;
   readonly milliseconds: number;
+  /** On held-out people, at the steps where they are looked at. */
+  readonly validation?: HeldOutFigures;
   readonly warning?: string;
   /** A sign shows that the run has gone wrong, though not for long enough to say so: keep the checkpoint of before. */
   readonly suspect?: boolean;
@@ -122,6 +154,8 @@ interface Gathered {
   readonly labels: Int32Array;
   readonly classes: Int32Array;
   readonly teacher?: Float32Array;
+  /** Of triplets found offline; absent where the device selects them. */
+  readonly choice?: Int32Array;
 }
 /** Inputs of a run by name; a plan takes those it has. */
 type Inputs = Readonly<Record<string, ArrayBufferView>>;
@@ -152,6 +186,10 @@ interface Built {
  * change in 4 alone: a step can be discarded between any two plans.
  */
 const SUM = 'sum/';
+/** Name of the list of triplets found offline, in a state. */
+const OFFLINE = 'offline/triplets';
+/** Steps between two looks at held-out people, and the same for what a watchdog needs to see within 20 steps. */
+const EVALUATE_EVERY = 20;
 const sumOf = (name: string): string => `${SUM}${name}`;
 
 /**
@@ -176,6 +214,10 @@ export class Trainer {
   /** The last step that was ever finished: steps up to it are repeated, not judged or stopped. */
   #reached = 0;
   #built: Built | undefined;
+  #mined: MinedTriplets | undefined;
+  #validation: Validation | undefined;
+  /** Operators whose gradients this device was seen to compute rightly. */
+  readonly #probed = new Set<string>();
 
   /** @throws 'input' when options, data and network do not fit: before anything is computed. */
   constructor(model: TrainingModel, data: Dataset, options: TrainOptions) {
@@ -188,6 +230,11 @@ export class Trainer {
     this.#augmentation = completeAugmentation(options.augment);
     for (const phase of this.#phases) checkSampler(this.#identities, phase);
     for (const phase of this.#phases) this.#split(phase);
+    const { evaluateEvery = EVALUATE_EVERY } = options;
+    if (!(Number.isInteger(evaluateEvery) && evaluateEvery >= 1))
+      throw new FaceNetError('input', `train: evaluateEvery must be a whole number from 1, got ${evaluateEvery}.`);
+    if (this.#phases.some(({ offline }) => offline) && data.labels.length > 2 ** 24)
+      throw new FaceNetError('input', `train: 'offline-hardest' takes up to 2^24 images, got ${data.labels.length}.`);
     if (
       this.#identities.paired.length === 0 &&
       this.#phases.some((phase) => phase.losses.some(([name]) => name !== 'distill'))
@@ -219,6 +266,11 @@ export class Trainer {
 
   get step(): number {
     return this.#step;
+  }
+
+  /** The last step that was ever finished: a run on another device repeats the steps up to it. */
+  get reached(): number {
+    return this.#reached;
   }
 
   get totalSteps(): number {
@@ -257,8 +309,10 @@ export class Trainer {
           `resume: ${name} must be [${shape.join(', ')}], got [${found.join(', ')}]. The checkpoint is of another network.`,
         );
     }
-    for (const [name, { shape, data }] of state.tensors) this.#model.store.set(name, data, shape);
+    for (const [name, { shape, data }] of state.tensors) if (name !== OFFLINE) this.#model.store.set(name, data, shape);
+    this.#mined = minedOf(state);
     this.#step = step;
+    this.#reached = Math.max(this.#reached, step);
     this.#stage = Number(state.metadata.get('stage') ?? 0);
     this.#started = Number(state.metadata.get('started') ?? -1);
   }
@@ -267,22 +321,34 @@ export class Trainer {
   moveTo(model: TrainingModel, state?: TrainingState): void {
     this.dispose();
     this.#model = model;
+    this.#probed.clear();
+    this.#validation = this.#validation?.on(model);
     if (state) this.restore(state);
-    else this.#started = -1;
+    else {
+      this.#started = -1;
+      this.#mined = undefined;
+    }
   }
 
   /** All tensors of the store with what they belong to; whole steps only. */
   async state(): Promise<TrainingState> {
     const { store } = this.#model;
     const values = await store.read(store.names.filter((name) => !name.startsWith(SUM)));
+    const mined = this.#mined;
     return {
-      tensors: new Map([...values].map(([name, data]) => [name, { shape: store.shape(name), data }])),
+      tensors: new Map([
+        ...[...values].map(([name, data]) => [name, { shape: store.shape(name), data }] as const),
+        ...(mined
+          ? [[OFFLINE, { shape: [mined.triplets.length / 3, 3], data: Float32Array.from(mined.triplets) }] as const]
+          : []),
+      ]),
       metadata: new Map([
         ...this.#identity(),
         ['version', STATE_VERSION],
         ['step', String(this.#step)],
         ['stage', String(this.#stage)],
         ['started', String(this.#started)],
+        ...(mined ? [['offline', `${mined.phase} ${mined.from}`] as const] : []),
         ['order', [...new Set(this.#built?.plans.map(({ order }) => order) ?? [])].join('; ')],
       ]),
     };
@@ -290,30 +356,44 @@ export class Trainer {
 
   /** Runs the steps that are left. Each yield is one finished step; stop by `break`, the object then holds the last whole step. */
   async *run(): AsyncGenerator<TrainStep, TrainResult> {
-    const { onCollapse = 'stop' } = this.#options;
-    let coming = this.#step < this.totalSteps ? this.#gather(this.#step) : undefined;
+    const { onCollapse = 'stop', validation, evaluateEvery = EVALUATE_EVERY } = this.#options;
+    // What is found offline waits for the weights of the step before.
+    const ahead = (step: number) => {
+      const early = step < this.totalSteps && !this.#phases[this.#where(step).phase]?.offline;
+      return early ? this.#gather(step) : undefined;
+    };
+    let coming = ahead(this.#step);
     try {
+      if (validation && this.#step < this.totalSteps)
+        this.#validation ??= await Validation.create(this.#model, validation, this.#data, this.#seed);
       while (this.#step < this.totalSteps) {
         if (this.#stops) return { steps: this.#step, stopped: 'aborted' };
         const start = performance.now();
         const { phase, within } = this.#where(this.#step);
         const built = await this.#plan(phase);
-        const batch = await (coming as Promise<Gathered>);
-        coming = this.#step + 1 < this.totalSteps ? this.#gather(this.#step + 1) : undefined;
+        const batch = await (coming ?? this.#gather(this.#step));
+        coming = ahead(this.#step + 1);
         coming?.catch(() => {});
         const step = await this.#compute(built, batch, phase, within, start);
         if (!step) return { steps: this.#step, stopped: 'aborted' };
         const complete = this.#phases[phase] as CompletePhase;
-        const finding =
-          step.step > this.#reached
-            ? this.#watchdog.check(
-                step,
-                complete.losses.some(([name]) => isTriplet(name)),
-              )
-            : undefined;
-        this.#reached = Math.max(this.#reached, step.step);
         this.#advanceStage(complete, step, within);
-        yield { ...step, ...(finding && { warning: finding.text }), ...(this.#watchdog.suspects && { suspect: true }) };
+        if (step.step <= this.#reached) {
+          yield step;
+          continue;
+        }
+        const due = step.step % evaluateEvery === 0 || step.step === this.totalSteps;
+        const figures = due ? await this.#validation?.evaluate() : undefined;
+        const finished = figures ? { ...step, validation: figures } : step;
+        const triplets = complete.losses.some(([name]) => isTriplet(name));
+        const finding = this.#watchdog.check(finished, triplets);
+        // Only now: a device that was lost on the way has not finished this step.
+        this.#reached = step.step;
+        yield {
+          ...finished,
+          ...(finding && { warning: finding.text }),
+          ...(this.#watchdog.suspects && { suspect: true }),
+        };
         if (finding && ends(finding, onCollapse)) return { steps: this.#step, stopped: 'collapsed' };
       }
       return { steps: this.#step, stopped: 'done' };
@@ -336,6 +416,7 @@ export class Trainer {
   dispose(): void {
     for (const plan of this.#built?.plans ?? []) plan.dispose();
     this.#built = undefined;
+    void this.#validation?.dispose();
   }
 
   /** What must be equal for a checkpoint to fit. */
@@ -373,8 +454,10 @@ export class Trainer {
     if (
       (until.step !== undefined && within + 1 >= until.step) ||
       (until.activeFraction !== undefined && step.triplets > 0 && step.activeFraction < until.activeFraction)
-    )
+    ) {
       this.#stage++;
+      this.#mined = undefined;
+    }
   }
 
   async #plan(phase: number): Promise<Built> {
@@ -383,15 +466,19 @@ export class Trainer {
       this.#prepareSlots(this.#phases[phase] as CompletePhase);
       this.#started = phase;
       this.#stage = 0;
+      this.#mined = undefined;
     }
     if (this.#built?.phase === phase && this.#built.stage === this.#stage) return this.#built;
-    this.dispose();
+    for (const plan of this.#built?.plans ?? []) plan.dispose();
+    this.#built = undefined;
     const complete = this.#phases[phase] as CompletePhase;
     const made =
       this.#split(complete).micro < batchSizeOf(complete)
         ? await this.#buildParts(complete, this.#stage)
         : await this.#buildWhole(complete, this.#stage);
     this.#built = { ...made, phase, stage: this.#stage };
+    const used = new Set(made.plans.flatMap(({ steps }) => steps.map(({ operator }) => operator)));
+    await checkGradients(this.#model.backend, used, this.#probed);
     return this.#built;
   }
 
@@ -454,7 +541,10 @@ export class Trainer {
     const placements = graph.input('placements', [batch, PLACEMENT_COLUMNS]);
     const controls = graph.input('controls', [batch, augmentControls.columns]);
     const crops = graph.scope('crop', () =>
-      augment(warpAffine(images, placements, { width, height, border: 'edge', scale, shift }), controls),
+      networkInput(
+        augment(warpAffine(images, placements, { width, height, border: 'edge', scale, shift }), controls),
+        preprocessing,
+      ),
     );
     const statistics: BatchStatistics[] = [];
     const frozenBatchNorm = this.#options.freezeBatchNorm ?? false;
@@ -636,9 +726,14 @@ export class Trainer {
       let term: Value;
       if (isTriplet(name)) {
         const distances = pairwiseDistance(embeddings);
-        const rule: SelectionRule = stage.miner;
-        const key = graph.input('key', [4], 'i32');
-        const choice = tripletSelection(distances, labels, { rule, margin: stage.margin, key });
+        const count = embeddings.shape[0] as number;
+        const choice = isOffline(stage)
+          ? graph.input('choice', [count, count], 'i32')
+          : tripletSelection(distances, labels, {
+              rule: stage.miner as SelectionRule,
+              margin: stage.margin,
+              key: graph.input('key', [4], 'i32'),
+            });
         const triplet = tripletLoss(distances, labels, choice, {
           margin: stage.margin,
           softMargin: name === 'soft-margin',
@@ -680,6 +775,7 @@ export class Trainer {
       key: Int32Array.of((this.#seed % 2 ** 32) | 0, Math.floor(this.#seed / 2 ** 32), this.#step, 1),
       classes: batch.classes,
       ...(batch.teacher ? { teacher: batch.teacher } : {}),
+      ...(batch.choice ? { choice: batch.choice } : {}),
     });
     if (!results) return undefined;
     const { loss, total, summary } = results;
@@ -702,25 +798,71 @@ export class Trainer {
     };
   }
 
+  /** Triplets of the latest search; a new search where its time has come. */
+  async #search(phaseIndex: number, within: number): Promise<MinedTriplets> {
+    const phase = this.#phases[phaseIndex] as CompletePhase;
+    const { batches, every } = phase.offline as Required<OfflineOptions>;
+    const known = this.#mined;
+    if (known?.phase === phaseIndex && within >= known.from && within < known.from + every) return known;
+    const indices = drawSearched(this.#identities, phase, batches, this.#seed, this.#step);
+    const images = await Promise.all(indices.map((index) => this.#read(index)));
+    const { preprocessing, backend } = this.#model;
+    const embedder = await inferenceOf(this.#model);
+    let data: Float32Array;
+    try {
+      data = await embedPlaced(
+        embedder,
+        images.map(({ pixels, landmarks }) => place(pixels, landmarks, preprocessing)),
+      );
+    } finally {
+      await embedder.dispose();
+    }
+    const found = await hardestTriplets(backend, {
+      data,
+      dimensions: this.#dimensions,
+      indices,
+      labels: this.#data.labels,
+    });
+    const order = shuffled([...found.keys()], generator(this.#seed, streams.offline, this.#step));
+    const triplets = Int32Array.from(order.flatMap((at) => found[at] as number[]));
+    this.#mined = { phase: phaseIndex, from: within, triplets };
+    return this.#mined;
+  }
+
+  /** Pictures of a step in order of their rows, and what is selected of them where that is known before. */
+  async #draw(step: number): Promise<{ indices: number[]; choice?: Int32Array }> {
+    const { phase: phaseIndex, within } = this.#where(step);
+    const phase = this.#phases[phaseIndex] as CompletePhase;
+    const drawn = drawBatch(this.#identities, phase, this.#seed, step);
+    const size = drawn.length;
+    const rows = [...drawn.keys()];
+    const { groups } = this.#split(phase);
+    const order = groups > 1 ? shuffled(rows, generator(this.#seed, streams.groups, step)) : rows;
+    if (!isOffline(stageAt(phase, this.#stage))) return { indices: order.map((at) => drawn[at] as number) };
+    const given = offlineBatch(await this.#search(phaseIndex, within), size, within);
+    // Whole triplets first; the one or two rows left over stay with what the sampler drew.
+    const pictures = [...given, ...drawn.slice(given.length)];
+    return { indices: order.map((at) => pictures[at] as number), choice: offlineChoice(order, given.length / 3) };
+  }
+
+  async #read(index: number): Promise<TrainingImage> {
+    try {
+      return await this.#data.read(index);
+    } catch (cause) {
+      throw new FaceNetError(
+        'image',
+        `train: every image must be readable, got ${this.#data.source?.(index) ?? `image ${index}`}: ${(cause as Error).message}`,
+        { cause, index },
+      );
+    }
+  }
+
   async #gather(step: number): Promise<Gathered> {
     const phase = this.#phases[this.#where(step).phase] as CompletePhase;
-    const { micro, groups } = this.#split(phase);
-    const drawn = drawBatch(this.#identities, phase, this.#seed, step);
-    const indices = groups > 1 ? shuffled(drawn, generator(this.#seed, streams.groups, step)) : drawn;
+    const { micro } = this.#split(phase);
+    const { indices, choice } = await this.#draw(step);
     const random = generator(this.#seed, streams.augment, step);
-    const pictures = await Promise.all(
-      indices.map(async (index) => {
-        try {
-          return await this.#data.read(index);
-        } catch (cause) {
-          throw new FaceNetError(
-            'image',
-            `train: every image must be readable, got ${this.#data.source?.(index) ?? `image ${index}`}: ${(cause as Error).message}`,
-            { cause, index },
-          );
-        }
-      }),
-    );
+    const pictures = await Promise.all(indices.map((index) => this.#read(index)));
     const parts: Part[] = [];
     for (let from = 0; from < pictures.length; from += micro)
       parts.push(this.#part(pictures.slice(from, from + micro), random));
@@ -737,6 +879,7 @@ export class Trainer {
       labels: Int32Array.from(indices, (index) => this.#data.labels[index] as number),
       classes: Int32Array.from(indices, (index) => this.#classes[index] as number),
       ...(targets ? { teacher: targets } : {}),
+      ...(choice ? { choice } : {}),
     };
   }
 
@@ -769,6 +912,14 @@ export class Trainer {
     }
     return { images, placements, controls };
   }
+}
+
+/** The triplets found offline that a state holds. */
+function minedOf({ tensors, metadata }: TrainingState): MinedTriplets | undefined {
+  const list = tensors.get(OFFLINE);
+  const [phase, from] = (metadata.get('offline') ?? '').split(' ').map(Number);
+  if (!list || phase === undefined || from === undefined) return undefined;
+  return { phase, from, triplets: Int32Array.from(list.data) };
 }
 
 const stageAt = (phase: CompletePhase, index: number): Stage =>

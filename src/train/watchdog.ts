@@ -2,12 +2,14 @@ import type { TrainStep } from './trainer.ts';
 
 /** Mean squared distance between strangers below which embeddings have fallen together; healthy runs stay at 0.4 and above. */
 export const COLLAPSED_DISTANCE = 0.05;
+/** How much more pairs of training people are told rightly than held-out ones, above which a network knows its people by heart. */
+export const MEMORISED_GAP = 0.1;
 /** Steps in a row a sign must show before it is believed. */
 const PATIENCE = 10;
 
 /** What a run is judged by besides its numbers. */
 export interface Finding {
-  readonly kind: 'collapse' | 'no-pair' | 'no-negative' | 'dead-gradient' | 'not-finite';
+  readonly kind: 'collapse' | 'no-pair' | 'no-negative' | 'dead-gradient' | 'not-finite' | 'memorising';
   readonly text: string;
 }
 
@@ -51,7 +53,23 @@ export class Watchdog {
         'dead-gradient',
         step.gradientNorm === 0 && step.loss > 0 && (!triplets || step.activeTriplets > 0),
         `step ${step.step}: the loss is ${step.loss.toFixed(4)} but every gradient is 0. This device computes a gradient wrongly, or all weights are frozen.`,
-      )
+      ) ??
+      this.#memorising(step)
+    );
+  }
+
+  /** Looked at where held-out people were; one look is enough, as each is made of many pairs. */
+  #memorising({ step, validation }: TrainStep): Finding | undefined {
+    if (!validation) return undefined;
+    const { accuracy, trainingAccuracy, samePairs, trainingSamePairs } = validation;
+    // Three standard errors of the difference, were pairs independent: few pairs prove nothing.
+    const chance = 3 * Math.sqrt(0.25 * (1 / samePairs + 1 / Math.max(1, trainingSamePairs)));
+    const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
+    return this.#sign(
+      'memorising',
+      trainingAccuracy - accuracy > Math.max(MEMORISED_GAP, chance),
+      `step ${step}: memorising: ${percent(trainingAccuracy)} of pairs are told rightly for people trained on, ${percent(accuracy)} for held-out ones. Train on more people, keep augmentation on, raise weightDecay, or stop here; choose thresholds on held-out people.`,
+      1,
     );
   }
 

@@ -1,23 +1,11 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FaceNetError } from '../../errors.ts';
-import type { Pixels } from '../images.ts';
-import { readImageFile } from './image-files.ts';
-
-/** Decoded pictures kept in memory, in bytes: 1 GiB. */
-const CACHE_BYTES = 2 ** 30;
-const IMAGE = /\.(jpe?g|png|pnm|ppm|pgm|webp|avif|tiff?)$/i;
+import { ImageReader } from './image-files.ts';
+import { byName, isPictureName, type PictureSet, pictureSet } from './picture-set.ts';
 
 /** A folder of people: one sub-folder a person, named after them, with their pictures. */
-export interface FolderDataset {
-  /** Number of the person of each picture. */
-  readonly labels: Int32Array;
-  /** Names by number, code point for code point as the folders are called. */
-  readonly names: readonly string[];
-  readonly paths: readonly string[];
-  read(index: number): Promise<{ pixels: Pixels }>;
-  source(index: number): string;
-}
+export type FolderDataset = PictureSet;
 
 /**
  * Opens ROOT/person/*.jpg. People and pictures are in the order of their names' code points, so that a seed draws the same on every
@@ -26,50 +14,33 @@ export interface FolderDataset {
  * @throws FaceNetError 'input' for a folder that cannot be read or holds no person with a picture.
  */
 export async function folderDataset(root: string): Promise<FolderDataset> {
-  const names: string[] = [];
-  const paths: string[] = [];
-  const labels: number[] = [];
+  const people: { name: string; paths: string[] }[] = [];
   for (const entry of await list(root)) {
     if (!entry.isDirectory()) continue;
-    const pictures = (await list(join(root, entry.name))).filter((file) => file.isFile() && IMAGE.test(file.name));
-    if (pictures.length === 0) continue;
-    for (const { name } of pictures) {
-      paths.push(join(root, entry.name, name));
-      labels.push(names.length);
-    }
-    names.push(entry.name);
+    const pictures = (await list(join(root, entry.name))).filter((file) => file.isFile() && isPictureName(file.name));
+    if (pictures.length > 0)
+      people.push({ name: entry.name, paths: pictures.map(({ name }) => join(root, entry.name, name)) });
   }
-  if (paths.length === 0)
+  if (people.length === 0)
     throw new FaceNetError(
       'input',
       `${root}: must hold one folder a person with pictures in it (person/*.jpg), got none.`,
     );
-  const cache = new Map<number, Pixels>();
-  let kept = 0;
-  return {
-    labels: Int32Array.from(labels),
-    names,
-    paths,
-    source: (index) => paths[index] as string,
-    async read(index) {
-      let pixels = cache.get(index);
-      if (!pixels) {
-        pixels = withoutAlpha(await readImageFile(paths[index] as string));
-        if (kept + pixels.data.length <= CACHE_BYTES) {
-          kept += pixels.data.length;
-          cache.set(index, pixels);
-        }
-      }
-      return { pixels };
-    },
-  };
+  const reader = new ImageReader();
+  const set = pictureSet(people, (index) => reader.read(set.paths[index] as string));
+  return set;
+}
+
+/** A folder of people, or a tar archive of one. @throws as folderDataset() and tarDataset(). */
+export async function peopleDataset(path: string): Promise<FolderDataset> {
+  const found = await stat(path).catch(() => undefined);
+  if (!found?.isFile()) return folderDataset(path);
+  return (await import('./tar-dataset.ts')).tarDataset(path);
 }
 
 async function list(folder: string) {
   try {
-    return (await readdir(folder, { withFileTypes: true })).sort((a, b) =>
-      a.name < b.name ? -1 : a.name > b.name ? 1 : 0,
-    );
+    return (await readdir(folder, { withFileTypes: true })).sort(byName);
   } catch (cause) {
     throw new FaceNetError(
       'input',
@@ -77,15 +48,4 @@ async function list(folder: string) {
       { cause },
     );
   }
-}
-
-function withoutAlpha({ data, width, height }: Pixels): Pixels {
-  if (data.length === width * height * 3) return { data, width, height };
-  const rgb = new Uint8Array(width * height * 3);
-  for (let from = 0, to = 0; from < data.length; from += 4, to += 3) {
-    rgb[to] = data[from] as number;
-    rgb[to + 1] = data[from + 1] as number;
-    rgb[to + 2] = data[from + 2] as number;
-  }
-  return { data: rgb, width, height };
 }
