@@ -47,8 +47,8 @@ export type { Augmentation } from './train/augmentation.ts';
 export { type Dataset, memoryDataset, type TrainingImage } from './train/dataset.ts';
 export type { CurriculumStage, LossName, MinerName, TrainPhase } from './train/phases.ts';
 export type { TrainResult, TrainStep } from './train/trainer.ts';
-
 export type { HeldOutFigures } from './train/validation.ts';
+
 // Training, galleries, clustering and evaluation are imported when they are used: a page that embeds loads none of them.
 
 /** Anything an image can come from. In Node a string is a file path, in browsers a URL. */
@@ -589,6 +589,7 @@ export class FaceNet {
     this.#check('train', options.signal);
     const [{ Trainer }, { heldOutFrom, heldOutPairs }, { readCheckpoint }] = await Promise.all([
       import('./train/trainer.ts'),
+      import('./train/validation.ts'),
       import('./io/checkpoint.ts'),
     ]);
     if (this.#training)
@@ -606,7 +607,6 @@ export class FaceNet {
       backend: opened.backend,
       store,
     });
-      import('./train/validation.ts'),
     const heldOut =
       validation &&
       ('labels' in validation
@@ -671,8 +671,7 @@ export class FaceNet {
    * what it was trained on. @throws 'input' when an average is asked for and none was kept.
    */
   async save({ weights = 'float32', average = false, ...about }: SaveOptions = {}): Promise<Uint8Array> {
-    const { metadata } = this.#parts;
-    const parameters = this.#parts.parameters.map(({ name }) => name);
+    const { parameters, metadata } = this.#parts;
     return this.#enqueue('save', undefined, async () => {
       const { store } = this.#device;
       const averaged = parameters.map((name) => `average/${name}`).filter((name) => average && store.has(name));
@@ -683,6 +682,11 @@ export class FaceNet {
         parameters.map((name) => {
           const shape = [...store.shape(name)];
           const data = values.get(`average/${name}`) ?? (values.get(name) as Float32Array);
+          if (!data.every(Number.isFinite))
+            throw new FaceNetError(
+              'model',
+              `save: weights must be finite, got others in ${name}. Training went wrong.`,
+            );
           const tensor: Tensor = { dtype: 'F32', shape, data };
           return [name, weights === 'float16' ? halfWeights(name, tensor) : tensor];
         }),
@@ -704,11 +708,6 @@ export class FaceNet {
     });
   }
 
-          if (!data.every(Number.isFinite))
-            throw new FaceNetError(
-              'model',
-              `save: weights must be finite, got others in ${name}. Training went wrong.`,
-            );
   /** What the backend holds; equal before and after means nothing leaked. */
   counters(): ReturnType<Opened['backend']['counters']> {
     return this.#device.opened.backend.counters();
@@ -742,6 +741,12 @@ export class FaceNet {
       throw new FaceNetError('input', `${subject} must be a picture, got embeddings. The weights will change.`);
     const [image, landmarks] = isPhoto(face) ? [face.image, face.landmarks] : [face, undefined];
     const pixels = isPixels(image) ? image : await this.#host.readImage(image);
+    return { pixels, ...(landmarks && { landmarks }) };
+  }
+
+  async #place(face: Face, index?: number): Promise<Placed> {
+    const image = isPhoto(face) ? face.image : face;
+    const { pixels, landmarks } = await this.#picture(face, 'face');
     checkPixels(pixels, index === undefined ? 'image' : `faces[${index}]`, index);
     try {
       return place(pixels, landmarks, this.#device.embedder.preprocessing);
@@ -763,12 +768,6 @@ export class FaceNet {
   #check(method: string, signal: AbortSignal | undefined): void {
     if (this.#disposed) throw new FaceNetError('disposed', `${method}: this FaceNetGPU was disposed.`);
     if (signal?.aborted)
-    return { pixels, ...(landmarks && { landmarks }) };
-  }
-
-  async #place(face: Face, index?: number): Promise<Placed> {
-    const image = isPhoto(face) ? face.image : face;
-    const { pixels, landmarks } = await this.#picture(face, 'face');
       throw new FaceNetError('aborted', `${method}: the call was aborted.`, { cause: signal.reason });
   }
 
@@ -884,7 +883,7 @@ export async function load(host: Host, options: CreateOptions): Promise<Parts> {
   onProgress?.({ phase: 'verify', done: 1, total: 1 });
   const network = networkOf(file.metadata, name);
   const build = { ...file.metadata.variant, dimensions: file.metadata.dimensions } as Variant;
-  const preprocessing = preprocessingOf(file.metadata);
+  const preprocessing = preprocessingOf(file.metadata, name);
   const expected = parametersOf(network, build, { width: preprocessing.width, height: preprocessing.height });
   matchTensors(expected, file.tensors, { source: name });
   check();
@@ -931,7 +930,7 @@ export async function load(host: Host, options: CreateOptions): Promise<Parts> {
     ...(onDeviceLost && { onDeviceLost }),
     mirrored,
     metadata: file.metadata,
-    parameters: expected,
+    parameters: expected.map((parameter) => parameter.name),
     card: cardOf(file.metadata, name, network, build, preprocessing, digest),
     fingerprint: `${name}/${digest.slice(0, 16)}${mirrored ? '/mirror' : ''}`,
   };
@@ -1053,14 +1052,18 @@ function networkOf(metadata: Pick<ModelMetadata, 'network'>, source: string): Ne
   return networks[metadata.network as NetworkName];
 }
 
-function preprocessingOf({ input, pixels, template }: ModelMetadata): Preprocessing {
-  // Standardised crops are bytes until then.
-  const { scale, mean } = 'scale' in pixels ? pixels : { scale: 1, mean: [0, 0, 0] };
+function preprocessingOf({ input, pixels, template }: ModelMetadata, source: string): Preprocessing {
+  if ('standardisation' in pixels) {
+    throw new FaceNetError(
+      'model',
+      `${source}: pixels must be scaled by fixed numbers, got per-image standardisation. Use weights with fixed standardisation.`,
+    );
+  }
+  const { scale, mean } = pixels;
   return {
     ...input,
     scale: [scale, scale, scale],
-    shift: mean.map((value) => (value === 0 ? 0 : -value * scale)) as unknown as Preprocessing['shift'],
-    ...('standardisation' in pixels && { standardisation: pixels.standardisation }),
+    shift: mean.map((value) => -value * scale) as unknown as Preprocessing['shift'],
     template: { ...template, width: input.width, height: input.height },
   };
 }
