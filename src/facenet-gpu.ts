@@ -5,6 +5,7 @@ import type { Clustering, ClusterOptions as VectorClusterOptions } from './faces
 import { squaredDistance } from './faces/distance.ts';
 import { Embedder, pack } from './faces/embedder.ts';
 import type { PairEvaluation, ScoredPair } from './faces/evaluation/pairs.ts';
+import { difference, fingerprintOf } from './faces/fingerprint.ts';
 import type { FaceGallery, GalleryOptions, Identification } from './faces/gallery.ts';
 import { type Decide, decide, type OperatingPoint, pointFor, type Verification } from './faces/operating-point.ts';
 import { checkPixels, type Pixels, type Placed, type Preprocessing, place } from './faces/preprocessing.ts';
@@ -23,7 +24,7 @@ import {
 } from './io/model-file.ts';
 import type { Tensor } from './io/safetensors.ts';
 import { sha256 } from './io/sha256.ts';
-import { initialise, parametersOf } from './networks/initialise.ts';
+import { initialise, type ParameterInfo, parametersOf } from './networks/initialise.ts';
 import type { Network, NetworkName, Variant } from './networks/network.ts';
 import { networks } from './networks/networks.ts';
 import { Store } from './plan/store.ts';
@@ -271,8 +272,11 @@ interface Parts {
   readonly mirrored: boolean;
   readonly card: ModelCard;
   readonly metadata: ModelMetadata;
-  readonly fingerprint: string;
-  readonly parameters: readonly string[];
+  /** SHA-256 of the weights' values. */
+  readonly weights: string;
+  /** What versions before called the same model: by its file. */
+  readonly former: string;
+  readonly parameters: readonly ParameterInfo[];
 }
 
 /**
@@ -303,8 +307,10 @@ export class FaceNet {
   #told: Device | undefined;
   #training: Training | undefined;
   #lastState: TrainingState | undefined;
-  /** Steps trained by this object: part of the fingerprint. */
+  /** Steps trained by this object. */
   #trained = 0;
+  /** SHA-256 of the weights once training has changed them and is over; while it runs the step stands for it. */
+  #weights: string | undefined;
   #disposed: Promise<void> | undefined;
 
   /** Use `create`. */
@@ -431,7 +437,7 @@ export class FaceNet {
   }
 
   /** A gallery for this model's embeddings, in memory or in a store; searched on this object's device once it is large. @throws 'mismatch' for a store of another model. */
-  async gallery(options: Omit<GalleryOptions, 'fingerprint' | 'dimensions'> = {}): Promise<FaceGallery> {
+  async gallery(options: Omit<GalleryOptions, 'fingerprint' | 'former' | 'dimensions'> = {}): Promise<FaceGallery> {
     const [{ FaceGallery }, { deviceSearch }, { readGallery, writeGallery }] = await Promise.all([
       import('./faces/gallery.ts'),
       import('./faces/gallery/device-search.ts'),
@@ -442,6 +448,7 @@ export class FaceNet {
       search: deviceSearch((task) => this.#enqueue('identify', undefined, () => task(this.#device.opened.backend))),
       ...options,
       fingerprint: this.fingerprint,
+      former: this.#former,
       dimensions: this.dimensions,
     });
   }
@@ -533,10 +540,10 @@ export class FaceNet {
   }
 
   #checkFingerprint(embeddings: Embeddings, subject: string): void {
-    if (embeddings.fingerprint !== this.fingerprint) {
+    if (embeddings.fingerprint !== this.fingerprint && !this.#former.includes(embeddings.fingerprint)) {
       throw new FaceNetError(
         'mismatch',
-        `${subject} must be embedded by ${this.fingerprint}, got ${embeddings.fingerprint}. Embed it again.`,
+        `${subject} must be embedded by this model: ${difference(this.fingerprint, embeddings.fingerprint)}. Embed it again.`,
       );
     }
   }
@@ -546,10 +553,20 @@ export class FaceNet {
     return pointFor(options, this.model.points);
   }
 
-  /** Names model and preprocessing: embeddings of equal fingerprints may be compared. */
+  /** Names weights and preprocessing: embeddings of equal fingerprints may be compared. See faces/fingerprint.ts. */
   get fingerprint(): string {
-    const { fingerprint } = this.#parts;
-    return this.#trained > 0 ? `${fingerprint}/trained ${this.#trained}` : fingerprint;
+    const { metadata, weights, mirrored } = this.#parts;
+    return fingerprintOf({
+      ...metadata,
+      mirrored,
+      weights: this.#weights ?? weights,
+      ...(this.#trained > 0 && this.#weights === undefined && { step: this.#trained }),
+    });
+  }
+
+  /** Other fingerprints of this very model, in files of versions before. */
+  get #former(): readonly string[] {
+    return this.#trained > 0 ? [] : [this.#parts.former];
   }
 
   /** Time per kernel of one batch, from the device's clock where it has one; medians over `runs`. */
@@ -638,6 +655,7 @@ export class FaceNet {
         });
         if (next.done) return next.value;
         this.#trained = trainer.step;
+        this.#weights = undefined;
         // Measured on the weights before.
         this.#points = [];
         yield next.value;
@@ -654,6 +672,9 @@ export class FaceNet {
       }
       trainer.dispose();
       this.#training = undefined;
+      const values = this.#lastState?.tensors;
+      if (this.#trained > 0 && values)
+        this.#weights = await weightsHash(this.#parts.parameters, (name) => values.get(name)?.data as Float32Array);
     }
   }
 
@@ -671,7 +692,8 @@ export class FaceNet {
    * what it was trained on. @throws 'input' when an average is asked for and none was kept.
    */
   async save({ weights = 'float32', average = false, ...about }: SaveOptions = {}): Promise<Uint8Array> {
-    const { parameters, metadata } = this.#parts;
+    const { metadata } = this.#parts;
+    const parameters = this.#parts.parameters.map(({ name }) => name);
     return this.#enqueue('save', undefined, async () => {
       const { store } = this.#device;
       const averaged = parameters.map((name) => `average/${name}`).filter((name) => average && store.has(name));
@@ -883,7 +905,7 @@ export async function load(host: Host, options: CreateOptions): Promise<Parts> {
   onProgress?.({ phase: 'verify', done: 1, total: 1 });
   const network = networkOf(file.metadata, name);
   const build = { ...file.metadata.variant, dimensions: file.metadata.dimensions } as Variant;
-  const preprocessing = preprocessingOf(file.metadata, name);
+  const preprocessing = preprocessingOf(file.metadata);
   const expected = parametersOf(network, build, { width: preprocessing.width, height: preprocessing.height });
   matchTensors(expected, file.tensors, { source: name });
   check();
@@ -930,10 +952,24 @@ export async function load(host: Host, options: CreateOptions): Promise<Parts> {
     ...(onDeviceLost && { onDeviceLost }),
     mirrored,
     metadata: file.metadata,
-    parameters: expected.map((parameter) => parameter.name),
+    parameters: expected,
     card: cardOf(file.metadata, name, network, build, preprocessing, digest),
-    fingerprint: `${name}/${digest.slice(0, 16)}${mirrored ? '/mirror' : ''}`,
+    weights: await weightsHash(expected, (parameter) => weightsOf(file, parameter)),
+    former: `${name}/${digest.slice(0, 16)}${mirrored ? '/mirror' : ''}`,
   };
+}
+
+/** SHA-256 over names, shapes and float32 values, whatever they are stored as. */
+async function weightsHash(
+  parameters: readonly ParameterInfo[],
+  valuesOf: (name: string) => Float32Array,
+): Promise<string> {
+  const lines: string[] = [];
+  for (const { name, shape } of parameters) {
+    const { buffer, byteOffset, byteLength } = valuesOf(name);
+    lines.push(`${name} ${shape.join('x')} ${await sha256(new Uint8Array(buffer, byteOffset, byteLength))}`);
+  }
+  return sha256(new TextEncoder().encode(lines.join('\n')));
 }
 
 /** What this machine can do, without loading a model. Never throws. */
@@ -1052,18 +1088,14 @@ function networkOf(metadata: Pick<ModelMetadata, 'network'>, source: string): Ne
   return networks[metadata.network as NetworkName];
 }
 
-function preprocessingOf({ input, pixels, template }: ModelMetadata, source: string): Preprocessing {
-  if ('standardisation' in pixels) {
-    throw new FaceNetError(
-      'model',
-      `${source}: pixels must be scaled by fixed numbers, got per-image standardisation. Use weights with fixed standardisation.`,
-    );
-  }
-  const { scale, mean } = pixels;
+function preprocessingOf({ input, pixels, template }: ModelMetadata): Preprocessing {
+  // Standardised crops are bytes until then.
+  const { scale, mean } = 'scale' in pixels ? pixels : { scale: 1, mean: [0, 0, 0] };
   return {
     ...input,
     scale: [scale, scale, scale],
-    shift: mean.map((value) => -value * scale) as unknown as Preprocessing['shift'],
+    shift: mean.map((value) => (value === 0 ? 0 : -value * scale)) as unknown as Preprocessing['shift'],
+    ...('standardisation' in pixels && { standardisation: pixels.standardisation }),
     template: { ...template, width: input.width, height: input.height },
   };
 }

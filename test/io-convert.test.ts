@@ -5,55 +5,12 @@ import { convertWeights, openFaceName } from '../src/io/convert.ts';
 import { matchTensors, readModelFile } from '../src/io/model-file.ts';
 import { readSafetensors, type Tensor, toFloat32, writeSafetensors } from '../src/io/safetensors.ts';
 import { sha256 } from '../src/io/sha256.ts';
-import { type T7, writeT7 } from './oracles/plain-t7.ts';
+import { openFaceTorch, openFaceUnits } from './oracles/openface-torch.ts';
+import { writeT7 } from './oracles/plain-t7.ts';
 
 const library = 'facenet-gpu test';
 
-/** The row of OpenFace's nn4.small2 in Torch's layout: Keras-OpenFace's name of each unit, ours, and [out, in, kernel]. From facenet.md D9. */
-const blocks: [
-  name: string,
-  input: number,
-  three: [number, number],
-  five: [number, number] | null,
-  pool: number,
-  one: number,
-][] = [
-  ['3a', 192, [96, 128], [16, 32], 32, 64],
-  ['3b', 256, [96, 128], [32, 64], 64, 64],
-  ['3c', 320, [128, 256], [32, 64], 0, 0],
-  ['4a', 640, [96, 192], [32, 64], 128, 256],
-  ['4e', 640, [160, 256], [64, 128], 0, 0],
-  ['5a', 1024, [96, 384], null, 96, 256],
-  ['5b', 736, [96, 384], null, 96, 256],
-];
-const units: [keras: string, ours: string, out: number, input: number, kernel: number][] = [
-  ['conv1/bn1', 'conv1', 64, 3, 7],
-  ['conv2/bn2', 'inception2/3x3reduce', 64, 64, 1],
-  ['conv3/bn3', 'inception2/3x3', 192, 64, 3],
-  ...blocks.flatMap(([name, input, [reduce3, three], five, pool, one]) => {
-    const unit = (
-      branch: string,
-      number: string,
-      ours: string,
-      out: number,
-      into: number,
-      kernel: number,
-    ): (typeof units)[number] => [
-      `inception_${name}_${branch}_conv${number}/inception_${name}_${branch}_bn${number}`,
-      `inception${name}/${ours}`,
-      out,
-      into,
-      kernel,
-    ];
-    return [
-      unit('3x3', '1', '3x3reduce', reduce3, input, 1),
-      unit('3x3', '2', '3x3', three, reduce3, 3),
-      ...(five ? [unit('5x5', '1', '5x5reduce', five[0], input, 1), unit('5x5', '2', '5x5', five[1], five[0], 5)] : []),
-      ...(pool ? [unit('pool', '', 'projection', pool, input, 1)] : []),
-      ...(one ? [unit('1x1', '', '1x1', one, input, 1)] : []),
-    ];
-  }),
-];
+const units = openFaceUnits('nn4.small2');
 const expected = [
   ...units.flatMap(([, ours, out, input, kernel]) => [
     { name: `${ours}/weight`, shape: [kernel, kernel, input, out] },
@@ -106,84 +63,8 @@ describe('OpenFace', () => {
     }
   });
 
-  /** A whole network in Torch's form; weights are small integers, different in every tensor. Kernels are kept as matrices in every other unit. */
-  const torch = (oldNorm = false): T7 => {
-    let seed = 0;
-    const tensor = (shape: number[]): T7 => {
-      seed++;
-      const count = shape.reduce((a, b) => a * b, 1);
-      return {
-        tensor: 'Float',
-        shape,
-        strides: shape.map((_, i) => shape.slice(i + 1).reduce((a, b) => a * b, 1)),
-        first: 0,
-        storage: Array.from({ length: count }, (_, i) => ((i * 31 + seed) % 199) + 1),
-      };
-    };
-    const pair = (out: number, input: number, kernel: number, matrix: boolean): T7[] => [
-      {
-        object: matrix ? 'nn.SpatialConvolutionMM' : 'nn.SpatialConvolution',
-        fields: [
-          ['weight', tensor(matrix ? [out, input * kernel * kernel] : [out, input, kernel, kernel])],
-          ['bias', tensor([out])],
-          ['nInputPlane', input],
-          ['nOutputPlane', out],
-          ['kW', kernel],
-          ['kH', kernel],
-        ],
-      },
-      {
-        object: 'nn.SpatialBatchNormalization',
-        fields: [
-          ['weight', tensor([out])],
-          ['bias', tensor([out])],
-          ['running_mean', tensor([out])],
-          [oldNorm ? 'running_std' : 'running_var', tensor([out])],
-        ],
-      },
-      { object: 'nn.ReLU', fields: [['inplace', true]] },
-    ];
-    const list = (items: T7[]): T7 => ({ table: items.map((item, i) => [i + 1, item]) });
-    const sequential = (items: T7[]): T7 => ({ object: 'nn.Sequential', fields: [['modules', list(items)]] });
-    const unitNamed = (ours: string): T7[] => {
-      const index = units.findIndex(([, name]) => name === ours);
-      const [, , out, input, kernel] = units[index] as (typeof units)[number];
-      return pair(out, input, kernel, index % 2 === 0);
-    };
-    const block = ([name, , , five, pool, one]: (typeof blocks)[number]): T7 => {
-      const branches = [
-        sequential([...unitNamed(`inception${name}/3x3reduce`), ...unitNamed(`inception${name}/3x3`)]),
-        ...(five
-          ? [sequential([...unitNamed(`inception${name}/5x5reduce`), ...unitNamed(`inception${name}/5x5`)])]
-          : []),
-        ...(pool
-          ? [sequential([{ object: 'nn.SpatialMaxPooling', fields: [] }, ...unitNamed(`inception${name}/projection`)])]
-          : []),
-        ...(one ? [sequential(unitNamed(`inception${name}/1x1`))] : []),
-      ];
-      const inner: T7 = { object: 'nn.DepthConcat', fields: [['modules', list(branches)]] };
-      return {
-        object: 'nn.Inception',
-        fields: [['module', { object: 'nn.Sequential', fields: [['modules', list([inner])]] }]],
-      };
-    };
-    return sequential([
-      ...unitNamed('conv1'),
-      ...unitNamed('inception2/3x3reduce'),
-      ...unitNamed('inception2/3x3'),
-      ...blocks.map(block),
-      {
-        object: 'nn.Linear',
-        fields: [
-          ['weight', tensor([128, 736])],
-          ['bias', tensor([128])],
-        ],
-      },
-    ]);
-  };
-
   it('a .t7 becomes a model file that is the network to the last tensor', async () => {
-    const file = writeT7(torch());
+    const file = openFaceTorch('nn4.small2');
     const { metadata, tensors } = readModelFile(await convertWeights(file, { library, source: 'nn4.small2.v1.t7' }));
     expect(matchTensors(expected, tensors)).toEqual([]);
     expect(metadata).toMatchObject({
@@ -207,16 +88,32 @@ describe('OpenFace', () => {
   });
 
   it('an older .t7 keeps 1 / sqrt(variance + epsilon)', async () => {
-    const { tensors } = readModelFile(await convertWeights(writeT7(torch(true)), { library }));
+    const { tensors } = readModelFile(
+      await convertWeights(openFaceTorch('nn4.small2', { oldNorm: true }), { library }),
+    );
     // running_std of conv1 is the sixth tensor: first element (0 * 31 + 6) mod 199 + 1 = 7.
     expect(tensors.get('conv1/variance')?.data[0]).toBe(Math.fround(1 / 49 - 1e-5));
+  });
+
+  it.each<[string, [string, number][], string]>([
+    ['nn4.small1', [], 'released'],
+    ['nn4', [['dW', 1]], 'definition'],
+    ['nn4.small2', [['dW', 2]], 'released'],
+  ])('%s is recognised, its pools by the modules (%j: %s)', async (network, pool, pools) => {
+    const { metadata, tensors } = readModelFile(await convertWeights(openFaceTorch(network, { pool }), { library }));
+    expect(metadata).toMatchObject({ network, variant: { pools } });
+    expect(tensors.size).toBe(6 * openFaceUnits(network).length + 2);
+    for (const [, ours, out, input, kernel] of openFaceUnits(network))
+      expect(tensors.get(`${ours}/weight`)?.shape, ours).toEqual([kernel, kernel, input, out]);
   });
 
   it('refuses another network, by the number of its layers', async () => {
     const error = await refusal(() =>
       convertWeights(writeT7({ object: 'nn.Sequential', fields: [] }), { library, source: 'x.t7' }),
     );
-    expect(error.message).toMatch(/^x\.t7: 37 convolutions, 37 batch norms and one linear layer, got 0, 0 and 0/);
+    expect(error.message).toMatch(
+      /^x\.t7: 37, 43, 55 convolutions, as many batch norms and one linear layer, got 0, 0 and 0/,
+    );
   });
 
   it('reads a folder of CSV with shapes', async () => {

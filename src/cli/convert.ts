@@ -243,7 +243,7 @@ function cardOf(found: ModelMetadata, network: Network, options: ConvertCommandO
         : {
             ...base.template,
             points: base.template.points.map(
-              ([x, y]) => [(x * input.width) / base.input.width, (y * input.height) / base.input.height] as const,
+              ([x, y]) => [x * (input.width / base.input.width), y * (input.height / base.input.height)] as const,
             ),
           }),
       ...(margin !== undefined && { margin }),

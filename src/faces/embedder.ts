@@ -5,7 +5,7 @@ import { PLACEMENT_COLUMNS, warpAffine } from '../ops/warpAffine.ts';
 import { Plan } from '../plan/plan.ts';
 import type { Backend } from '../plan/runner.ts';
 import type { Store } from '../plan/store.ts';
-import { cutRegion, type Placed, type Preprocessing, regionBytes } from './preprocessing.ts';
+import { cutRegion, networkInput, type Placed, type Preprocessing, regionBytes } from './preprocessing.ts';
 
 /** Packed regions of a batch, ready for the device. */
 export interface Packed {
@@ -58,7 +58,7 @@ export class Embedder {
     batchSize: number,
   ): Promise<Embedder> {
     const { graph, crops } = cropGraph(preprocessing, batchSize);
-    const embeddings = network.build(crops, { ...build, mode: 'inference' });
+    const embeddings = network.build(networkInput(crops, preprocessing), { ...build, mode: 'inference' });
     const plan = await Plan.create(graph, { embeddings }, backend, store, { batchSize });
     return new Embedder(plan, preprocessing);
   }

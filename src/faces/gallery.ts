@@ -1,5 +1,6 @@
 import { FaceNetError } from '../errors.ts';
 import { checkUnitVectors, type VectorSet } from './distance.ts';
+import { difference } from './fingerprint.ts';
 import { checkedMeta, checkLabel, type Entry } from './gallery/entry.ts';
 import { int8Scales } from './gallery/int8.ts';
 import { StoreMirror } from './gallery/mirror.ts';
@@ -61,6 +62,8 @@ export interface GalleryCodec {
 export interface GalleryOptions {
   /** Model and preprocessing that all templates are made with. */
   readonly fingerprint: string;
+  /** What versions of this library before called the same model: files and embeddings with one of these are taken as its own. */
+  readonly former?: readonly string[];
   readonly dimensions: number;
   readonly store?: GalleryStore;
   /** 'nearest' by default. */
@@ -87,6 +90,7 @@ export class FaceGallery {
   readonly policy: GalleryPolicy;
   readonly k: number;
   readonly templates: TemplateKind;
+  readonly #former: readonly string[];
   readonly #mirror: StoreMirror;
   readonly #search: VectorSearch;
   readonly #codec: GalleryCodec | undefined;
@@ -108,6 +112,7 @@ export class FaceGallery {
     if (templates !== 'float32' && templates !== 'int8')
       throw refusal('templates', 'must be float32 or int8', templates, 'Choose one of these');
     this.fingerprint = fingerprint;
+    this.#former = options.former ?? [];
     this.dimensions = dimensions;
     this.policy = policy;
     this.k = k;
@@ -402,10 +407,10 @@ export class FaceGallery {
   }
 
   #checkModel(fingerprint: string, dimensions: number, subject: string): void {
-    if (fingerprint !== this.fingerprint) {
+    if (fingerprint !== this.fingerprint && !this.#former.includes(fingerprint)) {
       throw new FaceNetError(
         'mismatch',
-        `${subject}: fingerprint must be the gallery's, ${this.fingerprint}, got ${fingerprint}. Embed with the gallery's model, or enrol everybody again.`,
+        `${subject}: model must be the gallery's: ${difference(this.fingerprint, fingerprint)}. Embed with the gallery's model, or enrol everybody again.`,
       );
     }
     if (dimensions !== this.dimensions) {

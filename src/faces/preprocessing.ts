@@ -1,4 +1,6 @@
 import { FaceNetError } from '../errors.ts';
+import type { Value } from '../graph/graph.ts';
+import { standardize } from '../ops/standardize.ts';
 import { type Alignment, alignFace, boxAlignment, centreCrop } from './alignment.ts';
 import type { AlignmentTemplate } from './alignment-templates.ts';
 
@@ -18,8 +20,14 @@ export interface Preprocessing {
   /** Network input = byte * scale + shift, by channel in the order of `colour`. */
   readonly scale: readonly [number, number, number];
   readonly shift: readonly [number, number, number];
+  /** Behind them each crop is given mean 0 and deviation 1 (facenet before 2018). */
+  readonly standardisation?: 'per-image';
   readonly template: AlignmentTemplate;
 }
+
+/** What the network reads: crops as `scale` and `shift` leave them (augmented or not), or each standardised. [N, height, width, 3]. */
+export const networkInput = (crops: Value, { standardisation }: Preprocessing): Value =>
+  standardisation === 'per-image' ? crops.graph.scope('standardize', () => standardize(crops)) : crops;
 
 /** A picture and where in it the face lies. */
 export interface Placed {
@@ -82,6 +90,44 @@ export interface Region {
 }
 
 /**
+ * Means of block x block pixels of a rectangle of a picture, rounded to whole bytes; the last ones of fewer pixels. `left`, `top` inside the picture,
+ * `right`, `bottom` behind the last pixel. Channels keep their number and order.
+ */
+export function blockMeans(
+  { data, width, height }: Pixels,
+  { left, top, right, bottom }: { left: number; top: number; right: number; bottom: number },
+  block: number,
+): { readonly bytes: Uint8Array; readonly columns: number; readonly rows: number } {
+  const channels = data.length / (width * height);
+  const columns = Math.max(1, Math.ceil((right - left) / block));
+  const rows = Math.max(1, Math.ceil((bottom - top) / block));
+  const bytes = new Uint8Array(columns * rows * channels);
+  for (let row = 0; row < rows; row++) {
+    const y0 = top + row * block;
+    const y1 = Math.min(y0 + block, height);
+    if (block === 1) {
+      bytes.set(
+        data.subarray((y0 * width + left) * channels, (y0 * width + left + columns) * channels),
+        row * columns * channels,
+      );
+      continue;
+    }
+    for (let column = 0; column < columns; column++) {
+      const x0 = left + column * block;
+      const x1 = Math.min(x0 + block, width);
+      const count = (y1 - y0) * (x1 - x0);
+      for (let channel = 0; channel < channels; channel++) {
+        let sum = 0;
+        for (let y = y0; y < y1; y++)
+          for (let x = x0; x < x1; x++) sum += data[(y * width + x) * channels + channel] as number;
+        bytes[(row * columns + column) * channels + channel] = Math.floor((sum + count / 2) / count);
+      }
+    }
+  }
+  return { bytes, columns, rows };
+}
+
+/**
  * Cuts out the pixels that a crop needs, with a rim of two. A face much larger than the crop is first averaged over k x k blocks,
  * k = floor(scale), rounded to whole bytes: bilinear sampling alone would skip pixels, and the region stays below about
  * (3 x output)^2 pixels whatever the photo. Channels keep their order.
@@ -113,31 +159,7 @@ export function cutRegion({ pixels, alignment }: Placed): Region {
   const top = clamp(Math.floor(Math.min(...ys)) - rim, height - 1);
   const right = clamp(Math.ceil(Math.max(...xs)) + rim + 1, width);
   const bottom = clamp(Math.ceil(Math.max(...ys)) + rim + 1, height);
-  const columns = Math.max(1, Math.ceil((right - left) / block));
-  const rows = Math.max(1, Math.ceil((bottom - top) / block));
-  const bytes = new Uint8Array(columns * rows * channels);
-  for (let row = 0; row < rows; row++) {
-    const y0 = top + row * block;
-    const y1 = Math.min(y0 + block, height);
-    if (block === 1) {
-      bytes.set(
-        data.subarray((y0 * width + left) * channels, (y0 * width + left + columns) * channels),
-        row * columns * channels,
-      );
-      continue;
-    }
-    for (let column = 0; column < columns; column++) {
-      const x0 = left + column * block;
-      const x1 = Math.min(x0 + block, width);
-      const count = (y1 - y0) * (x1 - x0);
-      for (let channel = 0; channel < channels; channel++) {
-        let sum = 0;
-        for (let y = y0; y < y1; y++)
-          for (let x = x0; x < x1; x++) sum += data[(y * width + x) * channels + channel] as number;
-        bytes[(row * columns + column) * channels + channel] = Math.floor((sum + count / 2) / count);
-      }
-    }
-  }
+  const { bytes, columns, rows } = blockMeans(pixels, { left, top, right, bottom }, block);
   // A block's centre lies (block - 1) / 2 pixels behind its first pixel.
   const shift = (block - 1) / 2;
   const map = [a, b, tx - left - shift, c, d, ty - top - shift].map((value) => value / block);
