@@ -1,15 +1,17 @@
 // `facenet train` as a program: a folder of pictures becomes a model; interrupted, resumed, and refused without a trace.
 // area: training
 // on: none
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { deflateSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Philox } from '../src/graph/philox.ts';
 import { readCheckpoint, writeCheckpoint } from '../src/io/checkpoint.ts';
 import { crc32 } from '../src/io/crc32.ts';
+import { writeEmbeddings } from '../src/io/embeddings-file.ts';
 import { readModelFile } from '../src/io/model-file.ts';
 import { bundleSource } from './bundle.mjs';
 import { tinyPeople } from './training-net.ts';
@@ -66,8 +68,13 @@ interface Ended {
   err: string;
 }
 
-/** Runs the command; `interruptAt` sends SIGINT when standard output first contains this text. */
-function facenet(args: readonly string[], interruptAt?: string): Promise<Ended> {
+/** Runs the command; when standard output first contains `interruptAt` the signal is sent, `after` milliseconds later. */
+function facenet(
+  args: readonly string[],
+  interruptAt?: string,
+  signal: 'SIGINT' | 'SIGKILL' = 'SIGINT',
+  after = 0,
+): Promise<Ended> {
   return new Promise((resolve) => {
     const child = spawn(process.execPath, [program, '--backend', 'wasm', '--threads', '1', ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -75,7 +82,10 @@ function facenet(args: readonly string[], interruptAt?: string): Promise<Ended> 
     let [out, err, sent] = ['', '', false];
     child.stdout.on('data', (part) => {
       out += part;
-      if (interruptAt !== undefined && !sent && out.includes(interruptAt)) sent = child.kill('SIGINT');
+      if (interruptAt === undefined || sent || !out.includes(interruptAt)) return;
+      sent = true;
+      if (after > 0) setTimeout(() => child.kill(signal), after);
+      else child.kill(signal);
     });
     child.stderr.on('data', (part) => {
       err += part;
@@ -162,6 +172,118 @@ describe('facenet train', () => {
     expect(weights(at('b.ckpt'))).toEqual(weights(at('c.ckpt')));
   });
 
+  test('resumed after 1, 7 and 20 steps: the bits of the undisturbed run at step 25', {
+    timeout: 300_000,
+  }, async () => {
+    const run = ['train', people, ...tiny, '--steps', '25'];
+    const whole = await facenet([...run, '--checkpoint', at('whole.ckpt')]);
+    expect(whole.code, whole.err).toBe(0);
+    for (const k of [1, 7, 20]) {
+      // The last checkpoint before the interruption is that of step k.
+      const broken = await facenet(
+        ['--jsonl', ...run, '--checkpoint', at(`r${k}.ckpt`), '--every', String(k)],
+        `"step":${k + 1},`,
+        'SIGKILL',
+      );
+      expect(broken.code).toBe(null);
+      const kept = Number(weights(at(`r${k}.ckpt`)).step);
+      expect(kept % k).toBe(0);
+      expect(kept).toBeGreaterThanOrEqual(k);
+      const resumed = await facenet([...run, '--checkpoint', at(`r${k}.ckpt`), '--resume', at(`r${k}.ckpt`)]);
+      expect(resumed.code, resumed.err).toBe(0);
+      expect(weights(at(`r${k}.ckpt`)), `resumed after ${k}`).toEqual(weights(at('whole.ckpt')));
+    }
+  });
+
+  // By default 5 kills; all of the fifty are in the slow tier, and fifty of the writing itself in io-atomic-file.test.ts.
+  const kills = Number(process.env.FACENET_KILLS ?? (process.env.FACENET_TIER === 'all' ? 50 : 5));
+  test(`killed (-9) ${kills} times while it writes a checkpoint a step: always a whole file, and it goes on`, {
+    timeout: 60_000 + kills * 20_000,
+  }, async () => {
+    const file = at('killed.ckpt');
+    const run = ['--jsonl', 'train', people, ...tiny, '--steps', '4000', '--checkpoint', file, '--every', '1'];
+    let reached = 0;
+    for (let kill = 0; kill < kills; kill++) {
+      const resume = reached > 0 ? ['--resume', file] : [];
+      // After a step's line its checkpoint is written: somewhere in there.
+      const ended = await facenet([...run, ...resume], `"step":${reached + 3},`, 'SIGKILL', (kill * 13) % 40);
+      expect(ended.code, ended.err).toBe(null);
+      const kept = Number(weights(file).step);
+      expect(kept, `kill ${kill}`).toBeGreaterThanOrEqual(reached + 2);
+      reached = kept;
+    }
+    const strays = readdirSync(folder).filter((name) => name.startsWith('killed.ckpt.'));
+    const last = await facenet([...run, '--resume', file, '--steps', '4000'], `"step":${reached + 1},`);
+    expect(last.code, last.err).toBe(130);
+    expect(
+      readdirSync(folder).filter((name) => name.startsWith('killed.ckpt.')),
+      `${strays} before`,
+    ).toEqual([]);
+  });
+
+  test('phases from a file, held-out people, a tar archive', { timeout: 180_000 }, async () => {
+    execFileSync('tar', ['-cf', at('people.tar'), '-C', folder, 'people']);
+    writeFileSync(
+      at('phases.json'),
+      JSON.stringify([
+        { steps: 2, loss: 'cosine-margin', sampler: 'shuffled', people: 9, perPerson: 1, optimizer: 'adam' },
+        {
+          steps: 3,
+          people: 3,
+          perPerson: 3,
+          curriculum: [{ miner: 'random', until: { step: 1 } }, { miner: 'semi-hard' }],
+        },
+      ]),
+    );
+    const small = '--network nn4.small2 --width 0.1 --size 64 --no-lrn --dimensions 8 --seed 5'.split(' ');
+    const run = ['--jsonl', 'train', at('people.tar'), ...small, '--phases', at('phases.json')];
+    const ended = await facenet([
+      ...run,
+      ...['--out', at('p.safetensors'), '--report', at('p.html'), '--validate', people, '--evaluate-every', '2'],
+    ]);
+    expect(ended.code, ended.err).toBe(0);
+    const steps = ended.out
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { step: number; phase: number; validation?: { accuracy: number } });
+    expect(steps.map(({ phase }) => phase)).toEqual([0, 0, 1, 1, 1]);
+    expect(steps.filter(({ validation }) => validation).map(({ step }) => step)).toEqual([2, 4, 5]);
+    expect(ended.err).toContain('step 5  held out: accuracy');
+    const page = readFileSync(at('p.html'), 'utf8');
+    for (const title of ['accuracy on pairs', 'VAL on held-out people']) expect(page).toContain(`<h2>${title}`);
+    expect(page).not.toMatch(/NaN|https?:|<script/);
+    // The archive holds what the folder holds.
+    const folderRun = await facenet(['--jsonl', 'train', people, ...run.slice(3), '--out', at('q.safetensors')]);
+    expect(folderRun.code, folderRun.err).toBe(0);
+    const loss = (out: string) =>
+      out
+        .trim()
+        .split('\n')
+        .map((line) => (JSON.parse(line) as { loss: number }).loss);
+    expect(loss(folderRun.out)).toEqual(loss(ended.out));
+  });
+
+  test('a teacher: target embeddings found by folder and name', { timeout: 120_000 }, async () => {
+    const files = readdirSync(people).flatMap((name) =>
+      readdirSync(join(people, name)).map((file) => join('x', name, file)),
+    );
+    const random = new Philox(3, 3);
+    const vectors = Float32Array.from({ length: files.length * 8 }, () => random.uniform() - 0.5);
+    const file = { vectors, count: files.length, dimensions: 8, fingerprint: 't', paths: files };
+    writeFileSync(at('teacher.safetensors'), writeEmbeddings(file));
+    const run = ['--json', 'train', people, ...tiny, '--loss', 'distill', '--steps', '3', '--out', at('t.safetensors')];
+    const ended = await facenet([...run, '--teacher', at('teacher.safetensors')]);
+    expect(ended.code, ended.err).toBe(0);
+    writeFileSync(
+      at('fewer.safetensors'),
+      writeEmbeddings({ ...file, vectors: vectors.subarray(8), count: files.length - 1, paths: files.slice(1) }),
+    );
+    const fewer = await facenet([...run, '--teacher', at('fewer.safetensors')]);
+    expect([fewer.code, fewer.err]).toEqual([3, expect.stringContaining('an embedding of every picture')]);
+    const none = await facenet(run);
+    expect([none.code, none.err]).toEqual([3, expect.stringContaining('needs a teacher')]);
+  });
+
   describe('refuses without writing', () => {
     const nothing = (name: string) => [
       '--out',
@@ -198,6 +320,54 @@ describe('facenet train', () => {
         },
       ],
       ['a folder that is not there', 3, 'ENOENT', () => [at('nowhere')]],
+      [
+        'an archive that is cut off',
+        3,
+        'It was cut off',
+        () => {
+          execFileSync('tar', ['-cf', at('whole.tar'), '-C', folder, 'people']);
+          writeFileSync(at('cut.tar'), readFileSync(at('whole.tar')).subarray(0, 5000));
+          return [at('cut.tar')];
+        },
+      ],
+      [
+        'a file that is no archive',
+        3,
+        'another format',
+        () => {
+          writeFileSync(at('text.tar'), 'x'.repeat(2000));
+          return [at('text.tar')];
+        },
+      ],
+      [
+        'phases with a field that is none',
+        3,
+        'phase 0: a field is one of steps',
+        () => {
+          writeFileSync(at('strange.json'), '[{ "steps": 3, "persons": 4 }]');
+          return [people, '--phases', at('strange.json')];
+        },
+      ],
+      [
+        'phases that hold text for a number',
+        3,
+        'phase 0: margin: must be a number, got "0.2"',
+        () => {
+          writeFileSync(at('text.json'), '[{ "steps": 3, "margin": "0.2" }]');
+          return [people, '--phases', at('text.json')];
+        },
+      ],
+      ['held-out people that are not there', 3, 'ENOENT', () => [people, '--validate', at('nowhere')]],
+      [
+        'held-out people who cannot make a pair',
+        3,
+        'pairs of one person and of two',
+        () => {
+          mkdirSync(at('single/x'), { recursive: true });
+          writeFileSync(at('single/x/1.png'), readFileSync(join(people, 'person 0', '0.png')));
+          return [people, '--validate', at('single')];
+        },
+      ],
       ['no place to write to', 3, '--out', () => [people, '--out', at('nowhere/x.safetensors')]],
       ['fewer people than asked', 3, '40 x 3', () => [people, '--people', '40']],
       [
@@ -211,7 +381,10 @@ describe('facenet train', () => {
       ],
     ] as const)('%s', { timeout: 60_000 }, async (title, code, part, prepare) => {
       const name = `refused ${title}`;
-      const ended = await facenet(['train', ...nothing(name), ...tiny, ...prepare()]);
+      const phases = title.startsWith('phases');
+      const target = phases ? nothing(name).slice(0, -2) : nothing(name);
+      const shape = phases ? tiny.filter((_, i) => i < 9 || i > 12) : tiny;
+      const ended = await facenet(['train', ...target, ...shape, ...prepare()]);
       expect(ended.code, ended.err).toBe(code);
       expect(ended.err).toContain(part);
       unwritten(name);
