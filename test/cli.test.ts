@@ -340,10 +340,10 @@ describe('align', () => {
 
 describe('info', () => {
   test('this machine', async () => {
-    const { code, json } = await facenet(['info', '--json']);
+    const { code, json } = await facenet(['info', '--json', '--no-time']);
     expect(code).toBe(0);
     expect(json()).toMatchObject({ schema: 'facenet/probe@1', webgpu: { available: false }, wasm: { simd: true } });
-    const { stdout } = await facenet(['info']);
+    const { stdout } = await facenet(['info', '--no-time']);
     expect(stdout).toMatch(/WebGPU +not available/);
     expect(stdout).toMatch(/wasm +SIMD yes/);
   });

@@ -40,6 +40,12 @@ export class Context {
     return this.#options.model;
   }
 
+  /** What the options say about the device. */
+  get computing(): Pick<CreateOptions, 'backend' | 'threads'> {
+    const { backend, threads } = this.#options;
+    return { backend, ...(threads !== undefined && { threads }) };
+  }
+
   /** Opens the model (default: that of --model), calls `use`, and disposes of the model whatever happens. */
   async withModel<T>(
     use: (net: FaceNetGPU) => Promise<T>,

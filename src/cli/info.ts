@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { FaceNetError } from '../errors.ts';
+import { type NetworkSurvey, surveyNetworks } from '../facenet-gpu/survey.ts';
 import { activationMemory, blocks, cost, type Layer, layers } from '../graph/accounting.ts';
 import { Graph } from '../graph/graph.ts';
 import { BATCH } from '../graph/shape.ts';
@@ -14,14 +15,27 @@ import { published } from '../networks/published.ts';
 import { type Capabilities, FaceNetGPU } from '../node.ts';
 import type { Context } from './context.ts';
 import { exitCodes } from './exit-code.ts';
+import { type MeasuredNetwork, networksReport } from './report/networks-report.ts';
+import { checkReport, writeReport } from './report/page.ts';
 import { table } from './terminal.ts';
 
 /** Largest file that is described. */
 const MAX_FILE_BYTES = 2 ** 31;
 
-/** `facenet info`: what this machine can do, or what a model, a network or an image is. */
-export async function info(context: Context, subject: string | undefined): Promise<number> {
-  if (subject === undefined) await machine(context);
+/** Options of `facenet info` without a subject. */
+export interface InfoOptions {
+  readonly time: boolean;
+  readonly report?: string;
+}
+
+/** Batch sizes of the forecast of memory. */
+const BATCHES = [1, 32];
+
+/** `facenet info`: what this machine can do and what every network costs on it, or what a model, a network or an image is. */
+export async function info(context: Context, subject: string | undefined, options: InfoOptions): Promise<number> {
+  if (subject !== undefined && options.report !== undefined)
+    throw new FaceNetError('input', `info: --report shows all networks, got ${subject} beside it. Leave one out.`);
+  if (subject === undefined) await machine(context, options);
   else if (await exists(subject)) await file(context, subject);
   else if (Object.hasOwn(networks, subject)) await network(context, subject as NetworkName);
   else {
@@ -40,15 +54,35 @@ const exists = (path: string): Promise<boolean> =>
     () => false,
   );
 
-async function machine({ terminal }: Context): Promise<void> {
+async function machine(context: Context, { time, report }: InfoOptions): Promise<void> {
+  const { terminal } = context;
+  if (report !== undefined) await checkReport(report);
   const capabilities = await FaceNetGPU.probe();
+  const counter = terminal.counter('networks', Object.keys(networks).length);
+  let done = 0;
+  const survey = await surveyNetworks(createNodeHost(), {
+    ...context.computing,
+    signal: context.signal,
+    batches: BATCHES,
+    time,
+    onNetwork: () => counter.update(++done),
+  }).finally(() => counter.stop());
+  const { why, networks: surveys } = survey;
+  const rows = surveyRows(surveys);
+  const answers = {
+    schema: 'facenet/probe@1',
+    node: process.version,
+    platform: `${process.platform} ${process.arch}`,
+    ...capabilities,
+    computing: why,
+    networks: surveys.map((network) => ({ ...network, published: withoutRows(network.name) })),
+  };
+  if (report !== undefined) {
+    await writeReport(report, networksReport(surveys, await measuredNetworks(), rows, why), answers);
+    terminal.note(`facenet: ${report} written`);
+  }
   if (terminal.format !== 'text') {
-    answer(terminal, {
-      schema: 'facenet/probe@1',
-      node: process.version,
-      platform: `${process.platform} ${process.arch}`,
-      ...capabilities,
-    });
+    answer(terminal, answers);
     return;
   }
   const { webgpu, wasm } = capabilities;
@@ -64,11 +98,56 @@ async function machine({ terminal }: Context): Promise<void> {
       ...(webgpu.available ? [['', `f16 ${yes(webgpu.f16)}, timestamps ${yes(webgpu.timestamps)}`]] : []),
       ['wasm', `SIMD ${yes(wasm.simd)}, relaxed SIMD ${yes(wasm.relaxedSimd)}, threads ${wasm.threads}`],
       ['', wasm.why],
-      ['models', 'dlib-resnet (in the package); networks without weights: ' + Object.keys(networks).join(', ')],
     ]),
+  );
+  terminal.text(`\nnetworks on ${why}; weights in the package: dlib-resnet\n${table(rows, [2, 3, 4, 5, 6])}`);
+  terminal.text(
+    "VAL at FAR 1e-3 as published (Schroff et al. 2015, Table 3), accuracy on LFW of the publisher's weights; * layers unpublished",
   );
   const advice = adviceFor(capabilities);
   if (advice) terminal.text(`\n${advice}`);
+}
+
+/** One line a network. */
+function surveyRows(surveys: readonly NetworkSurvey[]): string[][] {
+  const heading = [
+    'network',
+    'input',
+    'parameters',
+    'multiply-adds',
+    ...BATCHES.map((batch) => `memory x${batch}`),
+    'time',
+    'published',
+  ];
+  return [
+    heading,
+    ...surveys.map(({ name, input, parameters, multiplyAdds, memory, milliseconds, trouble }) => {
+      const { layers, validationRate, lfw } = published[name];
+      return [
+        `${name}${layers === 'published' ? '' : '*'}`,
+        `${input.width} x ${input.height}`,
+        count(parameters),
+        count(multiplyAdds),
+        ...BATCHES.map((batch) => (memory[batch] == null ? 'too large' : megabytes(memory[batch]))),
+        milliseconds === undefined ? (trouble === undefined ? '' : 'no room') : `${milliseconds.toFixed(1)} ms`,
+        validationRate ? `VAL ${validationRate.percent} %` : lfw ? `LFW ${(100 * lfw.accuracy).toFixed(2)} %` : '',
+      ];
+    }),
+  ];
+}
+
+function withoutRows(name: NetworkName): object {
+  const { rows: _, ...rest } = published[name];
+  return rest;
+}
+
+/** Packaged weights, by what their card says of FAR 1e-3. */
+async function measuredNetworks(): Promise<MeasuredNetwork[]> {
+  const packaged = await modelOf('dlib-resnet');
+  const point = packaged?.model.metadata.operatingPoints.find(({ far }) => Math.abs(Math.log10(far) + 3) < 0.01);
+  if (!point) return [];
+  const { multiplyAdds } = cost(built('dlib-resnet', {}).list);
+  return [{ name: 'dlib-resnet', multiplyAdds, val: point.val, source: point.source.split(',')[0] as string }];
 }
 
 /** What would make this machine faster. */

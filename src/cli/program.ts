@@ -11,7 +11,7 @@ import { type EnrollOptions, enroll } from './enroll.ts';
 import { type EvaluateOptions, evaluate } from './evaluate.ts';
 import { exitCodeOf, exitCodes } from './exit-code.ts';
 import { type IdentifyOptions, identify } from './identify.ts';
-import { info } from './info.ts';
+import { type InfoOptions, info } from './info.ts';
 import { Terminal } from './terminal.ts';
 import { type TrainCommandOptions, train } from './train.ts';
 import { type VerifyOptions, verify, verifyPairs } from './verify.ts';
@@ -354,9 +354,15 @@ function commandLine(
 
   program
     .command('info')
-    .description('describe this machine (no argument), a network, a model file or an image')
+    .description(
+      'describe this machine and what every network costs on it (no argument), a network, a model file or an image',
+    )
     .argument('[subject]', 'name or file')
-    .action(act((context: Context, subject: string | undefined) => info(context, subject)));
+    .option('--no-time', 'do not run the networks')
+    .option('--report <file>', 'accuracy against multiply-adds as an HTML page')
+    .action(
+      act((context: Context, subject: string | undefined, options: InfoOptions) => info(context, subject, options)),
+    );
 
   for (const command of program.commands) command.exitOverride().helpOption('--help', 'print this');
   return program;

@@ -8,8 +8,13 @@ export interface Axis {
   readonly ticks: readonly (readonly [value: number, text: string])[];
 }
 
-/** What is drawn, in the units of the axes: lines and dots of [x, y], a band of [x, low, high]. */
+/** What is drawn, in the units of the axes: lines and dots of [x, y], a band of [x, low, high], words beside points. */
 export type Mark =
+  | {
+      readonly kind: 'words';
+      readonly colour: string;
+      readonly points: readonly (readonly [x: number, y: number, text: string])[];
+    }
   | {
       readonly kind: 'line' | 'dot';
       readonly colour: string;
@@ -23,6 +28,9 @@ export type Mark =
 
 const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [860, 340, 64, 16, 12, 44];
 
+/** Share of an axis within which two points' words would meet. */
+const NEAR = 0.05;
+
 /** One plot as SVG. Values outside an axis are drawn at its end. */
 export function plot(title: string, x: Axis, y: Axis, marks: readonly Mark[]): string {
   const share = (value: number, { from, to }: Axis) => Math.min(1, Math.max(0, (value - from) / (to - from || 1)));
@@ -34,6 +42,15 @@ export function plot(title: string, x: Axis, y: Axis, marks: readonly Mark[]): s
       const upper = mark.points.map(([a, , high]) => at([a, high]));
       const lower = mark.points.map(([a, low]) => at([a, low])).reverse();
       return `<polygon fill="${mark.colour}" fill-opacity=".15" points="${[...upper, ...lower].join(' ')}"/>`;
+    }
+    if (mark.kind === 'words') {
+      return mark.points
+        .map(
+          ([a, b, text]) =>
+            // Under its point where another, right above, has its words there.
+            `<text x="${Number(px(a)) + 6}" y="${Number(py(b)) + (mark.points.some(([c, d]) => Math.abs(share(c, x) - share(a, x)) < NEAR && d > b && share(d, y) - share(b, y) < NEAR) ? 14 : -6)}" style="fill:${mark.colour}">${escapeHtml(text)}</text>`,
+        )
+        .join('');
     }
     if (mark.kind === 'line')
       return `<polyline fill="none" stroke="${mark.colour}" stroke-width="1.5" points="${mark.points.map(at).join(' ')}"/>`;

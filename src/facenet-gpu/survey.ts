@@ -1,0 +1,148 @@
+/** What every network costs on this machine: what follows from its definition, the memory that its plan would take, and its time. */
+import { type Opened, openBackend } from '../backends/open.ts';
+import { FaceNetError } from '../errors.ts';
+import type { CreateOptions, Host } from '../facenet-gpu.ts';
+import { Embedder, pack } from '../faces/embedder.ts';
+import { type Preprocessing, place } from '../faces/preprocessing.ts';
+import { cost, layers } from '../graph/accounting.ts';
+import { Graph } from '../graph/graph.ts';
+import { BATCH } from '../graph/shape.ts';
+import { parametersOf } from '../networks/initialise.ts';
+import type { Network, NetworkName } from '../networks/network.ts';
+import { networks } from '../networks/networks.ts';
+import { forecasting } from '../plan/forecast.ts';
+import type { Backend } from '../plan/runner.ts';
+import { Store } from '../plan/store.ts';
+
+/** One network at its own size. */
+export interface NetworkSurvey {
+  readonly name: NetworkName;
+  readonly parameters: number;
+  /** Running means and variances beside them. */
+  readonly statistics: number;
+  /** Of one image. */
+  readonly multiplyAdds: number;
+  readonly input: Network['input'];
+  readonly dimensions: number;
+  /** Bytes of weights, activations and buffers on this backend by batch size, as planned; null where one tensor is too large for it. */
+  readonly memory: Readonly<Record<number, number | null>>;
+  /** Of one image, from crop to embedding: the least of some runs. Absent where it was not measured. */
+  readonly milliseconds?: number;
+  /** Why it could not be measured: not enough memory. */
+  readonly trouble?: string;
+}
+
+/** How a survey is made. */
+export interface SurveyOptions extends Pick<CreateOptions, 'backend' | 'threads' | 'signal'> {
+  /** Batch sizes of the forecast. */
+  readonly batches: readonly number[];
+  /** Whether each network is run. */
+  readonly time: boolean;
+  readonly only?: readonly NetworkName[];
+  /** Called with each network when it is done. */
+  readonly onNetwork?: (survey: NetworkSurvey) => void;
+}
+
+/** Parameters beyond which a network's memory is given back at once. */
+const LARGE = 2 ** 25;
+
+/** Least time of measured runs, and most runs, of one network. */
+const ENOUGH_MS = 300;
+const MOST_RUNS = 20;
+
+/** Surveys all networks on one backend; `why` says which. @throws 'device', 'aborted'. */
+export async function surveyNetworks(
+  host: Host,
+  { batches, time, only, onNetwork, signal, ...options }: SurveyOptions,
+): Promise<{ readonly why: string; readonly networks: readonly NetworkSurvey[] }> {
+  let opened = await openBackend(host, options);
+  const { why } = opened;
+  const found: NetworkSurvey[] = [];
+  try {
+    for (const name of only ?? (Object.keys(networks) as NetworkName[])) {
+      if (signal?.aborted) throw new FaceNetError('aborted', 'info: the call was aborted.', { cause: signal.reason });
+      const survey = await surveyOf(networks[name], opened, batches, time);
+      found.push(survey);
+      onNetwork?.(survey);
+      // Linear memory never shrinks: after a large network the next gets one of its own.
+      if (time && survey.parameters > LARGE) {
+        await opened.backend.dispose();
+        opened = await openBackend(host, options);
+      }
+    }
+  } finally {
+    await opened.backend.dispose();
+  }
+  return { why, networks: found };
+}
+
+async function surveyOf(
+  network: Network,
+  { backend }: Opened,
+  batches: readonly number[],
+  time: boolean,
+): Promise<NetworkSurvey> {
+  const { name, input, dimensions } = network;
+  const graph = new Graph();
+  network.build(graph.input('x', [BATCH, input.height, input.width, 3]), { mode: 'inference' });
+  const memory: Record<number, number | null> = {};
+  for (const batch of batches) memory[batch] = await planned(network, backend, batch);
+  const measured = time ? await milliseconds(network, backend) : {};
+  return { name, ...cost(layers(graph)), input, dimensions, memory, ...measured };
+}
+
+/** Bytes of store and plan, without allocating them. */
+async function planned(network: Network, backend: Backend, batch: number): Promise<number | null> {
+  const dry = forecasting(backend);
+  try {
+    await embedder(network, dry.backend, new Store(dry.backend), batch);
+    return dry.bytes();
+  } catch (error) {
+    if (error instanceof FaceNetError && error.code === 'memory') return null;
+    throw error;
+  }
+}
+
+function embedder(network: Network, backend: Backend, store: Store, batch: number): Promise<Embedder> {
+  for (const { name, shape } of parametersOf(network)) store.define(name, shape);
+  return Embedder.create(network, {}, crop(network), backend, store, batch);
+}
+
+/** Pixels as the network wants them; the crop is a whole picture of its size. */
+function crop({ input, pixels: { scale, shift } }: Network): Preprocessing {
+  const template = { name: 'whole', points: [], ...input };
+  return { ...input, colour: 'rgb', scale: [scale, scale, scale], shift, template };
+}
+
+/** Zeros take the time of any other weights. */
+async function milliseconds(
+  network: Network,
+  backend: Backend,
+): Promise<Pick<NetworkSurvey, 'milliseconds' | 'trouble'>> {
+  const store = new Store(backend);
+  let made: Embedder | undefined;
+  try {
+    made = await embedder(network, backend, store, 1);
+    const preprocessing = crop(network);
+    const { width, height } = preprocessing;
+    const picture = { data: new Uint8Array(width * height * 3).fill(99), width, height };
+    const packed = pack([place(picture, undefined, preprocessing)], preprocessing);
+    await made.embed(packed);
+    let least = Number.POSITIVE_INFINITY;
+    let spent = 0;
+    for (let run = 0; run < MOST_RUNS && (run < 2 || spent < ENOUGH_MS); run++) {
+      const start = performance.now();
+      await made.embed(packed);
+      const took = performance.now() - start;
+      least = Math.min(least, took);
+      spent += took;
+    }
+    return { milliseconds: least };
+  } catch (error) {
+    if (error instanceof FaceNetError && error.code === 'memory') return { trouble: error.message };
+    throw error;
+  } finally {
+    await made?.dispose();
+    store.dispose();
+  }
+}
