@@ -192,12 +192,15 @@ const entries = {
   browser: {
     'facenet-gpu': 'src/index.ts',
     evaluate: 'src/evaluate.ts',
-    worker: 'src/worker.ts',
+    worker: 'src/worker/browser.ts',
+    'worker-service': 'src/worker/browser-service.ts',
     thread: 'src/backends/wasm/thread.ts',
   },
   node: {
     'facenet-gpu.node': 'src/node.ts',
     'evaluate.node': 'src/evaluate.ts',
+    'worker.node': 'src/worker/node.ts',
+    'worker-service.node': 'src/worker/node-service.ts',
     cli: 'src/cli/main.ts',
     start: 'src/cli/start.ts',
   },
@@ -369,7 +372,7 @@ async function check() {
     node([biome, 'check', '--linter-enabled=false', '--reporter=summary', '--max-diagnostics=50', ...colours]),
   );
   await attempt('text', () => node([at('test', 'text-rules.mjs')]));
-  const promised = ['facenet-gpu.js', 'facenet-gpu.node.js', 'evaluate.js', 'cli.js', 'types/index.d.ts'];
+  const promised = ['facenet-gpu.js', 'facenet-gpu.node.js', 'evaluate.js', 'worker.js', 'cli.js', 'types/index.d.ts'];
   if (promised.every((name) => existsSync(at('dist', name)))) {
     await attempt('package', () => node([at('node_modules', 'publint', 'src', 'cli.js'), '--strict']));
   }

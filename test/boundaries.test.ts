@@ -17,10 +17,11 @@ const rooms: Record<string, readonly string[]> = {
   faces: ['errors', 'graph', 'ops', 'plan', 'networks'],
   io: ['errors'],
   'facenet-gpu': ['errors', 'graph', 'ops', 'plan', 'backends', 'networks', 'train', 'faces', 'io'],
-  index: ['facenet-gpu', 'errors', 'faces', 'io', 'train'],
+  'face-detector': ['facenet-gpu', 'errors', 'backends', 'faces', 'io'],
+  index: ['face-detector', 'facenet-gpu', 'errors', 'faces', 'io', 'train'],
   evaluate: ['errors', 'faces'],
-  node: ['index', 'facenet-gpu', 'errors', 'faces', 'io', 'train'],
-  worker: ['index', 'facenet-gpu', 'errors', 'faces', 'io', 'train'],
+  node: ['face-detector', 'index', 'facenet-gpu', 'errors', 'faces', 'io', 'train'],
+  worker: ['node', 'index', 'facenet-gpu', 'errors', 'faces', 'io', 'train'],
   cli: ['node', 'index', 'evaluate', 'facenet-gpu', 'errors', 'graph', 'faces', 'io', 'networks', 'train'],
   wgsl: [],
 };
@@ -39,7 +40,7 @@ const everywhere = [
 ];
 const forbiddenRooms = ['utils', 'util', 'common', 'helpers', 'helper', 'core', 'misc', 'lib', 'shared', 'base'];
 /** Files that are programs: importing them runs them. */
-const programs = /^(cli\/(main|start|models)|worker|backends\/wasm\/thread(\.node)?)\.ts$/;
+const programs = /^(cli\/(main|start|models)|worker\/(browser|node)-service|backends\/wasm\/thread(\.node)?)\.ts$/;
 
 /** Files by path relative to src/, with their text. */
 type Sources = ReadonlyMap<string, string>;

@@ -30,6 +30,8 @@ interface Watched {
   readonly onProgress?: (progress: DownloadProgress) => void;
   /** `false` keeps nothing, a text is the folder to keep models in; default: the user's cache folder. */
   readonly cache?: unknown;
+  /** Looks at a download before it is kept; default: it must be a model file. */
+  readonly check?: (bytes: Uint8Array) => void;
 }
 
 /** A host of its own for each object: it keeps one JPEG decoder. */
@@ -124,13 +126,13 @@ export function createNodeHost() {
     /** A packaged name ('dlib-resnet'), a path, a file URL, or an http(s) URL, which is downloaded, checked and kept. */
     async readModel(
       source: string | URL,
-      { signal, onProgress, cache }: Watched = {},
+      { signal, onProgress, cache, check = (found) => void readModelFile(found) }: Watched = {},
     ): Promise<{ bytes: Uint8Array; name: string }> {
       const text = String(source);
       if (/^https?:/i.test(text)) {
         const bytes = await fetchModel(text, {
           cache: cache === false ? false : directoryCache(...(typeof cache === 'string' ? [cache] : [])),
-          check: (found) => void readModelFile(found),
+          check,
           ...(signal ? { signal } : {}),
           ...(onProgress ? { onProgress } : {}),
         });
