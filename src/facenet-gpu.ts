@@ -8,7 +8,14 @@ import type { PairEvaluation, ScoredPair } from './faces/evaluation/pairs.ts';
 import { difference, fingerprintOf } from './faces/fingerprint.ts';
 import type { FaceGallery, GalleryOptions, Identification } from './faces/gallery.ts';
 import { type Decide, decide, type OperatingPoint, pointFor, type Verification } from './faces/operating-point.ts';
-import { checkPixels, type Pixels, type Placed, type Preprocessing, place } from './faces/preprocessing.ts';
+import {
+  checkPixels,
+  type FacePlace,
+  type Pixels,
+  type Placed,
+  type Preprocessing,
+  place,
+} from './faces/preprocessing.ts';
 import { cost, layers } from './graph/accounting.ts';
 import { Graph } from './graph/graph.ts';
 import { BATCH } from './graph/shape.ts';
@@ -64,10 +71,11 @@ export type Drawable =
   | OffscreenCanvas
   | VideoFrame;
 
-/** A face: an image already cropped to the model's template, or a photo with landmarks (pixels: two eyes, or eyes, nose, mouth corners, or 68). */
-export type Face =
-  | ImageSource
-  | { readonly image: ImageSource; readonly landmarks: readonly (readonly [x: number, y: number])[] };
+/**
+ * A face: an image already cropped to the model's template, or a photo with landmarks (pixels: two eyes, or eyes, nose, mouth corners, or 68), and
+ * the box where the model's template is one.
+ */
+export type Face = ImageSource | ({ readonly image: ImageSource } & FacePlace);
 
 /** `count` unit vectors, row-major: data.length = count * dimensions. `fingerprint` names model and preprocessing; mixing two throws. */
 export interface Embeddings {
@@ -238,7 +246,9 @@ export interface Host extends BackendHost {
   /** Bytes of a model by packaged name, path or URL, and what to call it. @throws 'model'. */
   readModel(
     source: string | URL,
-    options: Pick<CreateOptions, 'signal' | 'onProgress' | 'sha256' | 'cache'>,
+    options: Pick<CreateOptions, 'signal' | 'onProgress' | 'sha256' | 'cache'> & {
+      check?: (bytes: Uint8Array) => void;
+    },
   ): Promise<{ bytes: Uint8Array; name: string }>;
 }
 
@@ -744,6 +754,14 @@ export class FaceNet {
   async #compute(placed: readonly Placed[]): Promise<Float32Array> {
     const { mirrored } = this.#parts;
     const { embedder } = this.#device;
+  /** The device that `net` computes on at present, for a detector that shares it; replaced first where it was lost. @throws 'disposed'. */
+  static lend(net: FaceNet): Promise<Opened> {
+    return net.#enqueue('lend', undefined, async () => {
+      if (net.#parts.replace) await net.#device.opened.backend.run([], []);
+      return net.#device.opened;
+    });
+  }
+
     if (!mirrored) return embedder.embed(pack(placed, embedder.preprocessing));
     const both = [...placed, ...placed.map(mirror)];
     // Room for one face only: two runs.
@@ -771,7 +789,7 @@ export class FaceNet {
     const { pixels, landmarks } = await this.#picture(face, 'face');
     checkPixels(pixels, index === undefined ? 'image' : `faces[${index}]`, index);
     try {
-      return place(pixels, landmarks, this.#device.embedder.preprocessing);
+      return place(pixels, landmarks, this.#device.embedder.preprocessing, isPhoto(face) ? face.box : undefined);
     } catch (error) {
       if (!(error instanceof FaceNetError)) throw error;
       const name =

@@ -1,7 +1,9 @@
+import { Detector, type DetectorOptions, loadDetector } from './face-detector.ts';
 import { type Capabilities, type CreateOptions, FaceNet, load, probe } from './facenet-gpu.ts';
 import { BrowserHost } from './io/browser-host.ts';
 
 export { FaceNetError, type FaceNetErrorCode } from './errors.ts';
+export type { DetectedFace, DetectOptions, DetectorOptions, DetectorSource } from './face-detector.ts';
 export type {
   Augmentation,
   Capabilities,
@@ -43,5 +45,14 @@ export class FaceNetGPU extends FaceNet {
   /** What this browser can do, without loading a model: adapters, SIMD, threads, and what is missing. Never throws. */
   static probe(): Promise<Capabilities> {
     return probe(new BrowserHost());
+  }
+}
+
+/** Finds faces in photos. Strings are URLs. */
+export class FaceDetector extends Detector {
+  /** Opens a detector's file; see `DetectorOptions.model`. @throws 'model', 'input', 'device', 'aborted'. */
+  static async create(options: DetectorOptions): Promise<FaceDetector> {
+    const host = new BrowserHost();
+    return new FaceDetector(host, await loadDetector(host, options));
   }
 }

@@ -25,6 +25,7 @@ import { isPyTorch, readPyTorch } from '../io/pytorch.ts';
 import { readSafetensors, type Tensor } from '../io/safetensors.ts';
 import { sha256 } from '../io/sha256.ts';
 import { initialise, type ParameterInfo, parametersOf } from '../networks/initialise.ts';
+import { mtcnnParameters } from '../networks/mtcnn.ts';
 import type { Network, NetworkName, Variant } from '../networks/network.ts';
 import { networks } from '../networks/networks.ts';
 import type { Context } from './context.ts';
@@ -69,6 +70,7 @@ export async function convert(
   const source = visible(from.replace(/[\\/]+$/, '').replace(/^.*[\\/]/, ''));
   if (options.network === 'mtcnn' || (options.network === undefined && isMtcnn(weights, source))) {
     const bytes = await convertMtcnn(weights instanceof Uint8Array ? weights : [...weights.values()], {
+      shapes: mtcnnParameters(),
       source,
       library,
     });

@@ -13,6 +13,8 @@ export interface AlignmentTemplate {
   readonly points: readonly Point[];
   /** Five points used where a template of three is given a face of which only five points are known. */
   readonly fivePoints?: readonly Point[];
+  /** Of a template that is a detector's box and has no points (`marginUnits`). */
+  readonly margin?: number;
 }
 
 export type AlignmentTemplateName = 'arcface' | 'dlib' | 'openface';

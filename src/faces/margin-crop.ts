@@ -17,6 +17,15 @@ export interface MarginCrop extends Alignment {
 export type MarginUnit = 'source' | 'output';
 
 /**
+ * Templates that are a detector's box, by the name that a model's metadata carry beside the margin: `mtcnn-box` is facenet-pytorch's crop (margin in
+ * output pixels; also the default), `facenet-box` davidsandberg/facenet's (in source pixels).
+ */
+export const marginUnits = { 'mtcnn-box': 'output', 'facenet-box': 'source' } as const satisfies Record<
+  string,
+  MarginUnit
+>;
+
+/**
  * The crop of a detected box with a margin, as davidsandberg/facenet (`unit: 'source'`; 44 at 182 px for training, 32 at 160 px
  * for LFW) and facenet-pytorch (`unit: 'output'`; 0 by default, its author advises 14) make it before scaling to
  * `size` x `size`. Throws 'input' for boxes that are not finite, empty, inverted or wholly outside the image.

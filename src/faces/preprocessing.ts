@@ -3,6 +3,7 @@ import type { Value } from '../graph/graph.ts';
 import { standardize } from '../ops/standardize.ts';
 import { type Alignment, alignFace, boxAlignment, centreCrop } from './alignment.ts';
 import type { AlignmentTemplate } from './alignment-templates.ts';
+import { marginCrop, marginUnits } from './margin-crop.ts';
 
 /** RGB or RGBA bytes of one image, sRGB, row-major; alpha is ignored. */
 export interface Pixels {
@@ -68,16 +69,34 @@ export function checkPixels(pixels: Pixels, subject: string, index?: number): vo
   }
 }
 
+/** Where a face lies in a photo, as a detector finds it. */
+export interface FacePlace {
+  /** Two eyes, five points (eyes, nose, mouth corners) or 68. */
+  readonly landmarks: readonly (readonly [x: number, y: number])[];
+  /** For models whose crop is a detector's box with a margin. */
+  readonly box?: { readonly x: number; readonly y: number; readonly width: number; readonly height: number };
+}
+
 /**
- * Where the crop lies in a picture: by landmarks if there are any; without them the picture must be a crop already, and is
- * scaled whole if it has the template's proportions, cut to them about its middle otherwise.
+ * Where the crop lies in a picture: by landmarks, or by the box for a template that is one (`marginUnits`), if there are any; without them the
+ * picture must be a crop already, and is scaled whole if it has the template's proportions, cut to them about its middle otherwise.
  */
-export function place(pixels: Pixels, landmarks: unknown, { template }: Preprocessing): Placed {
+export function place(pixels: Pixels, landmarks: unknown, { template }: Preprocessing, box?: FacePlace['box']): Placed {
+  const { width, height, name, points, margin = 0 } = template;
+  if (landmarks !== undefined && points.length === 0) {
+    if (!box)
+      throw new FaceNetError(
+        'input',
+        `box: the template ${name} needs a detector's box, got points alone. Give the box beside them.`,
+      );
+    const { x, y, width: across, height: down } = box;
+    const unit = marginUnits[name as keyof typeof marginUnits] ?? 'output';
+    return { pixels, alignment: marginCrop([x, y, x + across, y + down], pixels, { size: width, margin, unit }) };
+  }
   if (landmarks !== undefined) return { pixels, alignment: alignFace(landmarks, template, { image: pixels }) };
-  const { width, height } = pixels;
   const alignment =
-    width * template.height === height * template.width
-      ? boxAlignment(0, 0, width, height, template)
+    pixels.width * height === pixels.height * width
+      ? boxAlignment(0, 0, pixels.width, pixels.height, template)
       : centreCrop(pixels, template);
   return { pixels, alignment };
 }

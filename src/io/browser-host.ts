@@ -31,6 +31,8 @@ interface DownloadOptions {
   }) => void;
   readonly sha256?: string;
   readonly cache?: false | ModelCache;
+  /** Looks at a download before it is kept. */
+  readonly check?: (bytes: Uint8Array) => void;
 }
 
 /** A page or a worker as the host of one object; keeps the JPEG decoder once it was needed. */
@@ -122,13 +124,14 @@ export class BrowserHost {
       );
     }
     const address = packaged ? new URL('./models/dlib-resnet.safetensors', import.meta.url).href : text;
-    const { sha256, signal, onProgress } = options;
+    const { sha256, signal, onProgress, check } = options;
     const cache = options.cache ?? (sha256 === undefined ? undefined : cacheStorage()) ?? false;
     const bytes = await fetchModel(address, {
       cache,
       ...(sha256 !== undefined && { sha256 }),
       ...(signal && { signal }),
       ...(onProgress && { onProgress }),
+      ...(check && { check }),
     });
     const name = packaged
       ? text

@@ -24,6 +24,8 @@ export interface ConvertMtcnnOptions {
   readonly source?: string;
   /** Name and version of the converting program. */
   readonly library: string;
+  /** Shapes of all weights by our names, as the networks want them (`mtcnnParameters`). */
+  readonly shapes: ReadonlyMap<string, readonly number[]>;
 }
 
 const card: Pick<DetectorMetadata, 'network' | 'licence' | 'trainedOn'> = {
@@ -99,9 +101,18 @@ const nets: readonly Net[] = [
  */
 export async function convertMtcnn(
   files: Uint8Array | readonly Uint8Array[],
-  { source = 'mtcnn', library }: ConvertMtcnnOptions,
+  { source = 'mtcnn', library, shapes }: ConvertMtcnnOptions,
 ): Promise<Uint8Array> {
-  return writeDetectorFile(await mtcnnOf(files instanceof Uint8Array ? [files] : files, source, library));
+  const file = await mtcnnOf(files instanceof Uint8Array ? [files] : files, source, library);
+  for (const [name, shape] of shapes) {
+    const found = file.tensors.get(name)?.shape ?? [];
+    if (found.join() !== shape.join())
+      throw new FaceNetError(
+        'model',
+        `${source}: ${name} is [${shape.join(', ')}], got [${found.join(', ')}]. Get the file again.`,
+      );
+  }
+  return writeDetectorFile(file);
 }
 
 async function mtcnnOf(list: readonly Uint8Array[], source: string, library: string): Promise<DetectorFile> {
@@ -129,13 +140,24 @@ async function mtcnnOf(list: readonly Uint8Array[], source: string, library: str
 }
 
 /**
- * Opens a detector: a file of ours, or MTCNN's weights in one file with facenet-pytorch's names.
+ * Opens a detector: a file of ours, or MTCNN's weights as `convertMtcnn` takes them. Shapes are for the network to check.
  * @throws FaceNetError 'model'.
  */
-export async function openDetectorFile(bytes: Uint8Array, source: string): Promise<DetectorFile> {
+export async function openDetectorFile(
+  files: Uint8Array | readonly Uint8Array[],
+  source: string,
+): Promise<DetectorFile> {
+  const [bytes, ...more] = files instanceof Uint8Array ? [files] : files;
+  if (bytes === undefined || more.length > 0)
+    return mtcnnOf([...(bytes ? [bytes] : []), ...more], source, 'read as it is');
   const ours = !isPyTorch(bytes) && !isNpy(bytes) ? readSafetensors(bytes, { source }) : undefined;
   if (ours && (isDetector(ours) || !ours.tensors.has('pnet.conv1.weight'))) return detectorOf(ours, source);
   return mtcnnOf([bytes], source, 'read as it is');
+}
+
+/** @throws 'model' for bytes that are neither a detector file nor weights in a format of MTCNN's: a download, before it is kept. */
+export function checkDetectorBytes(bytes: Uint8Array, source: string): void {
+  foreignTensors(bytes, source);
 }
 
 function foreignTensors(bytes: Uint8Array, source: string): ReadonlyMap<string, Tensor> {
@@ -170,21 +192,11 @@ function fromForeign(
             'model',
             `${source}: ${net.name} has ${quoteName(foreign)}, got none. Get the file again.`,
           );
-        const name = `${net.name}/${ours}/${part}`;
-        const shape = shapes.get(name) as readonly number[];
-        found.set(name, {
-          dtype: 'F32',
-          shape,
-          data: turned(
-            toFloat32(tensor),
-            tensor.shape,
-            shape,
-            form,
-            net.flat?.layer === ours ? net.flat.side : 0,
-            foreign,
-            source,
-          ),
-        });
+        const side = net.flat?.layer === ours ? net.flat.side : 0;
+        found.set(
+          `${net.name}/${ours}/${part}`,
+          turned(tensor, { form, part, side }, `${source}: ${quoteName(foreign)}`),
+        );
       }
     }
   }
@@ -207,94 +219,59 @@ function netsOf(tensors: ReadonlyMap<string, Tensor>, form: 'facenet' | 'pytorch
   );
 }
 
-/** A foreign tensor's values in the order of ours. @throws 'model' where its shape is not that of its layer. */
-function turned(
-  values: Float32Array,
-  from: readonly number[],
-  to: readonly number[],
-  form: 'facenet' | 'pytorch',
-  side: number,
-  name: string,
-  source: string,
-): Float32Array {
-  const [a = 1, b = 1, c = 1, d = 1] = to;
-  const expected = form === 'facenet' ? to : to.length === 4 ? [d, c, a, b] : to.length === 2 ? [b, a] : to;
-  // Some files keep a slope or bias as [1, 1, channels].
-  const trimmed = to.length === 1 ? from.filter((size) => size !== 1) : from;
-  if (trimmed.length !== expected.length || trimmed.some((size, i) => size !== expected[i]))
-    throw new FaceNetError(
-      'model',
-      `${source}: ${quoteName(name)} is [${expected.join(', ')}], got [${from.join(', ')}]. Get the file again.`,
-    );
-  if (to.length === 1) return values.slice();
-  const result = new Float32Array(values.length);
-  if (to.length === 4) {
-    let at = 0;
-    for (let y = 0; y < a; y++)
-      for (let x = 0; x < b; x++)
-        for (let i = 0; i < c; i++)
-          for (let o = 0; o < d; o++)
-            result[at++] = values[
-              form === 'facenet' ? ((x * b + y) * c + i) * d + o : ((o * c + i) * a + y) * b + x
-            ] as number;
-    return result;
+/** What a foreign tensor is. */
+interface Part {
+  readonly form: 'facenet' | 'pytorch';
+  readonly part: 'weight' | 'bias' | 'slope';
+  /** Height and width of the flattened activations that a dense layer reads, else 0. */
+  readonly side: number;
+}
+
+/**
+ * A foreign tensor in our order and shape; whether the layer wants that shape is for the network to say. @throws 'model' where none can.
+ */
+function turned(tensor: Tensor, { form, part, side }: Part, name: string): Tensor {
+  const { shape } = tensor;
+  const values = toFloat32(tensor);
+  const refuse = () =>
+    new FaceNetError('model', `${name} is a weight of MTCNN, got the shape [${shape.join(', ')}]. Get the file again.`);
+  if (part !== 'weight') {
+    // Some files keep a slope or bias as [1, 1, channels].
+    if (!shape.includes(values.length)) throw refuse();
+    return { dtype: 'F32', shape: [values.length], data: values.slice() };
   }
-  const channels = side > 0 ? a / (side * side) : 1;
-  for (let i = 0; i < a; i++) {
+  const data = new Float32Array(values.length);
+  if (shape.length === 4) {
+    // [width, height, in, out] of facenet, [out, in, height, width] of facenet-pytorch.
+    const [p, q, r, s] = shape as [number, number, number, number];
+    const [height, width, inputs, outputs] = form === 'facenet' ? [q, p, r, s] : [r, s, q, p];
+    let at = 0;
+    for (let y = 0; y < height; y++)
+      for (let x = 0; x < width; x++)
+        for (let i = 0; i < inputs; i++)
+          for (let o = 0; o < outputs; o++)
+            data[at++] = values[
+              form === 'facenet'
+                ? ((x * height + y) * inputs + i) * outputs + o
+                : ((o * inputs + i) * height + y) * width + x
+            ] as number;
+    return { dtype: 'F32', shape: [height, width, inputs, outputs], data };
+  }
+  if (shape.length !== 2) throw refuse();
+  const [p, q] = shape as [number, number];
+  const [inputs, outputs] = form === 'facenet' ? [p, q] : [q, p];
+  const channels = side > 0 ? inputs / (side * side) : 1;
+  if (!Number.isInteger(channels)) throw refuse();
+  for (let i = 0; i < inputs; i++) {
     // Row i of ours is pixel (y, x), channel k; theirs has the x outermost.
     const [pixel, k] = [Math.floor(i / channels), i % channels];
     const [y, x] = [Math.floor(pixel / side), pixel % side];
     const row = side > 0 ? (x * side + y) * channels + k : i;
-    for (let o = 0; o < b; o++) result[i * b + o] = values[form === 'facenet' ? row * b + o : o * a + row] as number;
+    for (let o = 0; o < outputs; o++)
+      data[i * outputs + o] = values[form === 'facenet' ? row * outputs + o : o * inputs + row] as number;
   }
-  return result;
+  return { dtype: 'F32', shape: [inputs, outputs], data };
 }
-
-/** Shapes of all weights, by our names. */
-const shapes: ReadonlyMap<string, readonly number[]> = new Map(
-  (
-    [
-      ['pnet/conv1', 3, 3, 3, 10],
-      ['pnet/prelu1', 10],
-      ['pnet/conv2', 3, 3, 10, 16],
-      ['pnet/prelu2', 16],
-      ['pnet/conv3', 3, 3, 16, 32],
-      ['pnet/prelu3', 32],
-      ['pnet/conv4-1', 1, 1, 32, 2],
-      ['pnet/conv4-2', 1, 1, 32, 4],
-      ['rnet/conv1', 3, 3, 3, 28],
-      ['rnet/prelu1', 28],
-      ['rnet/conv2', 3, 3, 28, 48],
-      ['rnet/prelu2', 48],
-      ['rnet/conv3', 2, 2, 48, 64],
-      ['rnet/prelu3', 64],
-      ['rnet/dense4', 576, 128],
-      ['rnet/prelu4', 128],
-      ['rnet/dense5-1', 128, 2],
-      ['rnet/dense5-2', 128, 4],
-      ['onet/conv1', 3, 3, 3, 32],
-      ['onet/prelu1', 32],
-      ['onet/conv2', 3, 3, 32, 64],
-      ['onet/prelu2', 64],
-      ['onet/conv3', 3, 3, 64, 64],
-      ['onet/prelu3', 64],
-      ['onet/conv4', 2, 2, 64, 128],
-      ['onet/prelu4', 128],
-      ['onet/dense5', 1152, 256],
-      ['onet/prelu5', 256],
-      ['onet/dense6-1', 256, 2],
-      ['onet/dense6-2', 256, 4],
-      ['onet/dense6-3', 256, 10],
-    ] as const
-  ).flatMap(([layer, ...shape]): [string, readonly number[]][] =>
-    shape.length === 1
-      ? [[`${layer}/slope`, shape]]
-      : [
-          [`${layer}/weight`, shape],
-          [`${layer}/bias`, [shape[shape.length - 1] as number]],
-        ],
-  ),
-);
 
 function requireAll(tensors: ReadonlyMap<string, Tensor>, source: string): void {
   const missing = nets.filter(({ name }) => !tensors.has(`${name}/conv1/weight`)).map(({ name }) => name);

@@ -8,8 +8,9 @@
  * row, channels last. Both references flatten W, H, C (their weights come from column-major MATLAB): the converter turns the rows.
  */
 import { FaceNetError } from '../errors.ts';
-import type { Value } from '../graph/graph.ts';
-import { text } from '../graph/shape.ts';
+import { Graph, type Value } from '../graph/graph.ts';
+import { BATCH, text } from '../graph/shape.ts';
+import { add } from '../ops/add.ts';
 import { conv2d } from '../ops/conv2d.ts';
 import { linear } from '../ops/linear.ts';
 import { maxPool } from '../ops/maxPool.ts';
@@ -76,11 +77,18 @@ function check(name: string, x: Value, side?: number): void {
 
 /**
  * The proposal network. x [N, H, W, 3] -> one cell for every second pixel: [N, ceil((H - 2) / 2) - 4, ceil((W - 2) / 2) - 4, 2 and 4];
- * cell (i, j) sees the pixels from (2 i, 2 j), 12 a side. @throws 'input'.
+ * cell (i, j) sees the pixels from (2 i, 2 j), 12 a side.
+ * @param bias [N, H - 2, W - 2, 1], added to what comes out of the first layer: far below zero where a picture has ended before x does, so
+ * that its last cells are those of the picture alone. @throws 'input'.
  */
-export function pnet(x: Value): FaceHeads {
+export function pnet(x: Value, bias?: Value): FaceHeads {
   check('pnet', x);
-  let y = pool(slope(convolution(x, 'pnet/conv1', 3, 10), 'pnet/prelu1'), 'pnet/pool1', 2);
+  let y = slope(convolution(x, 'pnet/conv1', 3, 10), 'pnet/prelu1');
+  if (bias) {
+    const ones = x.graph.constant(new Float32Array(10).fill(1), [1, 1, 1, 10]);
+    y = x.graph.scope('pnet/end', () => add(y, conv2d(bias, ones)));
+  }
+  y = pool(y, 'pnet/pool1', 2);
   y = slope(convolution(y, 'pnet/conv2', 3, 16), 'pnet/prelu2');
   y = slope(convolution(y, 'pnet/conv3', 3, 32), 'pnet/prelu3');
   return {
@@ -112,4 +120,13 @@ export function onet(x: Value): FaceHeads & { readonly points: Value } {
     offsets: dense(y, 'onet/dense6-2', 4),
     points: dense(y, 'onet/dense6-3', 10),
   };
+}
+
+/** Names and shapes of all weights of the three networks. */
+export function mtcnnParameters(): ReadonlyMap<string, readonly number[]> {
+  const graph = new Graph();
+  pnet(graph.input('pnet', [BATCH, PNET_CELL, PNET_CELL, 3]));
+  rnet(graph.input('rnet', [BATCH, RNET_SIZE, RNET_SIZE, 3]));
+  onet(graph.input('onet', [BATCH, ONET_SIZE, ONET_SIZE, 3]));
+  return new Map(graph.parameters.map(({ name, shape }) => [name, shape]));
 }

@@ -3,8 +3,9 @@
  * weights, a backend and one photo at a time, and answers in that photo's pixels; files, backends and queues are its caller's.
  */
 import { FaceNetError } from '../../errors.ts';
-import type { Shape } from '../../graph/shape.ts';
+import { equal, type Shape, text } from '../../graph/shape.ts';
 import type { Backend } from '../../plan/runner.ts';
+import type { Store } from '../../plan/store.ts';
 import type { Pixels } from '../preprocessing.ts';
 
 /** A face found in a photo: box and five points (eyes, nose, mouth corners) in pixels of the photo as displayed (EXIF turn applied). */
@@ -31,7 +32,7 @@ export interface DetectionOptions {
 
 /** A detector on one backend. Calls must not overlap. */
 export interface DetectionModel {
-  /** 'tiny-face'. */
+  /** 'tiny-face', 'mtcnn'. */
   readonly name: string;
   /**
    * Faces by falling score, equal scores in the order they were found in. No faces is an answer, not an error. The photo has passed
@@ -52,6 +53,25 @@ export type DetectionModelFactory = (
   backend: Backend,
   options: { readonly source: string },
 ) => Promise<DetectionModel>;
+
+/** Puts a detector's weights into a store. @throws 'model' where one is missing or has another shape than its network wants. */
+export function setWeights(
+  store: Store,
+  parameters: readonly { readonly name: string; readonly shape: Shape }[],
+  weights: DetectionWeights,
+  { network, source }: { readonly network: string; readonly source: string },
+): void {
+  for (const { name, shape } of parameters) {
+    const weight = weights.get(name);
+    if (weight === undefined || !equal(weight.shape, shape)) {
+      throw new FaceNetError(
+        'model',
+        `${source}: weights of ${network} with ${name} ${text(shape)}, got ${weight ? text(weight.shape) : 'none of that name'}. Convert the weights anew.`,
+      );
+    }
+    store.set(name, weight.data, shape);
+  }
+}
 
 /** @throws 'aborted' when the call was aborted. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {

@@ -1,6 +1,5 @@
-import { FaceNetError } from '../../errors.ts';
 import { Graph, type Value } from '../../graph/graph.ts';
-import { BATCH, equal, text } from '../../graph/shape.ts';
+import { BATCH } from '../../graph/shape.ts';
 import { LANDMARKS_COUNT, LANDMARKS_SIZE, landmarks68, landmarksMean } from '../../networks/landmarks-68.ts';
 import { TINY_FACE_BOX, TINY_FACE_CELL, tinyFace, tinyFaceAnchors, tinyFaceMean } from '../../networks/tiny-face.ts';
 import { Plan } from '../../plan/plan.ts';
@@ -15,6 +14,7 @@ import {
   type DetectionModelFactory,
   type DetectionOptions,
   type DetectionWeights,
+  setWeights,
   throwIfAborted,
 } from './detection.ts';
 import { type Region, sampleSquare } from './square-sampling.ts';
@@ -114,16 +114,8 @@ class TinyFaceModel implements DetectionModel {
     const store = new Store(backend);
     const plans: Plan[] = [];
     try {
-      for (const { name, shape } of [...graph.parameters, ...detectorGraph(DEFAULT_SIZE).graph.parameters]) {
-        const weight = weights.get(name);
-        if (weight === undefined || !equal(weight.shape, shape)) {
-          throw new FaceNetError(
-            'model',
-            `${source}: weights of tiny-face with ${name} ${text(shape)}, got ${weight ? text(weight.shape) : 'none of that name'}. Convert the weights anew.`,
-          );
-        }
-        store.set(name, weight.data, shape);
-      }
+      const parameters = [...graph.parameters, ...detectorGraph(DEFAULT_SIZE).graph.parameters];
+      setWeights(store, parameters, weights, { network: 'tiny-face', source });
       plans.push(await Plan.create(graph, { points }, backend, store, { batchSize: LANDMARK_BATCH }));
       plans.push(await detectorPlan(store, DEFAULT_SIZE));
       return new TinyFaceModel(store, plans[0] as Plan, plans[1] as Plan);
