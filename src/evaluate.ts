@@ -63,6 +63,7 @@ export {
 } from './faces/evaluation/rates.ts';
 export { type SplitEvaluation, type SplitOptions, splitEvaluation } from './faces/evaluation/splits.ts';
 export { clopperPearson, type Interval, type Summary, summarise, wilson } from './faces/evaluation/statistics.ts';
+export { evaluateVersions, type VersionsEvaluation } from './faces/evaluation/versions.ts';
 export {
   type Decide,
   decide,

@@ -163,7 +163,8 @@ export interface Pair {
 }
 
 /** How faces are grouped. `threshold` defaults to the model's operating point. */
-export type ClusterOptions = Partial<Pick<VectorClusterOptions, 'threshold'>> & Omit<VectorClusterOptions, 'threshold'>;
+export type ClusterOptions = Partial<Pick<VectorClusterOptions, 'threshold'>> &
+  Omit<VectorClusterOptions, 'threshold' | 'onProgress'>;
 
 /** What a model is: for people who choose one, and for programs that must know what it wants. */
 export interface ModelCard {
@@ -455,7 +456,7 @@ export class FaceNet {
     ]);
     return FaceGallery.open({
       codec: { write: writeGallery, read: readGallery },
-      search: deviceSearch((task) => this.#enqueue('identify', undefined, () => task(this.#device.opened.backend))),
+      search: deviceSearch((task) => this.#onDevice('identify', task)),
       ...options,
       fingerprint: this.fingerprint,
       former: this.#former,
@@ -467,11 +468,24 @@ export class FaceNet {
   async cluster(faces: Embeddings | Iterable<Face>, options: ClusterOptions & Watch = {}): Promise<Clustering> {
     const embeddings = isEmbeddings(faces) ? faces : await this.embed(faces, options);
     this.#checkFingerprint(embeddings, 'cluster: faces');
-    const { clusterVectors } = await import('./faces/clustering.ts');
-    return clusterVectors(embeddings, {
-      ...options,
-      threshold: options.threshold ?? pointFor({}, this.model.points).threshold,
-    });
+    const threshold = options.threshold ?? pointFor({}, this.model.points).threshold;
+    const [{ clusterVectors }, { deviceRows }] = await Promise.all([
+      import('./faces/clustering.ts'),
+      import('./faces/clustering/device-rows.ts'),
+    ]);
+    const device = deviceRows((task) => this.#onDevice('cluster', task), embeddings, threshold);
+    try {
+      const { onProgress, ...rest } = options;
+      const report = onProgress && ((done: number, total: number) => onProgress({ phase: 'run', done, total }));
+      return await clusterVectors(embeddings, {
+        rows: device.rows,
+        ...rest,
+        threshold,
+        ...(report && { onProgress: report }),
+      });
+    } finally {
+      await device.close();
+    }
   }
 
   /**
@@ -835,6 +849,11 @@ export class FaceNet {
     } finally {
       this.#waiting--;
     }
+  }
+
+  /** Runs a task of a search or a clustering on the device there is, after the calls before it. */
+  #onDevice<T>(method: string, task: (backend: Opened['backend']) => Promise<T>): Promise<T> {
+    return this.#enqueue(method, undefined, () => task(this.#device.opened.backend));
   }
 
   /** Runs a task; once more on a new device when the device is lost. A second loss rejects. */

@@ -53,9 +53,18 @@ function brute(query: Float32Array, vectors: SearchedVectors, k: number) {
     for (let i = 0; i < d; i++) sum += (query[i]! - data[row * d + i]! * scale) ** 2;
     distances[row] = sum > 4 && sum < 4.04 ? 4 : sum;
   }
-  const order = Uint32Array.from(distances.keys())
-    .sort((a, b) => distances[a]! - distances[b]! || a - b)
-    .slice(0, k);
+  const before = (a: number, b: number) => distances[a]! - distances[b]! || a - b;
+  const order =
+    k > 10 ? Uint32Array.from(distances.keys()).sort(before).slice(0, k) : new Uint32Array(Math.min(k, count));
+  // A pass for each of a few.
+  for (let i = 0; k <= 10 && i < order.length; i++) {
+    let best = -1;
+    for (let row = 0; row < count; row++) {
+      if ((i > 0 && before(row, order[i - 1]!) <= 0) || (best >= 0 && before(row, best) >= 0)) continue;
+      best = row;
+    }
+    order[i] = best;
+  }
   return { rows: order, distances: Float64Array.from(order, (row) => distances[row]!) };
 }
 
@@ -213,7 +222,10 @@ test.skipIf(!wasm)('a million rows of 128 numbers, and of 128 bytes', { timeout:
   const small = { ...vectors, data: vectors.data.subarray(0, 4_000_000), dimensions: 4 };
   const device = deviceSearch((task) => task(counting));
   await device.load(small, 0);
-  const all = brute(query, small, 1_000_000);
-  for (const k of [1_000_000, 1_000_009]) expect((await device.nearest(query.slice(0, 4), k)).rows).toEqual(all.rows);
+  // More than there are; as many as there are is the same list.
+  const found = await device.nearest(query.slice(0, 4), 1_000_009);
+  expect(Buffer.compare(Buffer.from(found.rows.buffer), Buffer.from(brute(query, small, 1_000_000).rows.buffer))).toBe(
+    0,
+  );
   await device.close!();
 });

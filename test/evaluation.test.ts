@@ -12,6 +12,7 @@ import {
   equalErrorRate,
   evaluateAllPairs,
   evaluatePairs,
+  evaluateVersions,
   falseAcceptRate,
   foldAccuracy,
   groupReports,
@@ -518,6 +519,55 @@ describe('all pairs', () => {
       expect(farInterval![1]).toBeGreaterThanOrEqual(expected.far[i]![1]);
     });
     expect(found.valAtFar[2]!.farInterval).toEqual(expected.far[2]);
+  });
+
+  test('two versions of a network: each alone, and every pair of one vector of each', async () => {
+    const { vectors: first, labels } = people(150, 25, 4);
+    // The second version turns the first a little, and not all faces alike.
+    const data = Float32Array.from(first.data, (value, i) => value + 0.03 * Math.sin(i));
+    for (let row = 0; row < data.length; row += 16) {
+      const length = Math.hypot(...data.subarray(row, row + 16));
+      for (let i = row; i < row + 16; i++) data[i]! /= length;
+    }
+    const second: VectorSet = { ...first, data };
+    const at = ({ data: all }: VectorSet, i: number) => all.subarray(i * 16, (i + 1) * 16);
+    const sides = { same: [] as number[], different: [] as number[] };
+    const people2 = { same: [] as number[][], different: [] as number[][] };
+    const numbers = labels.map((label) => [...new Set(labels)].indexOf(label));
+    for (let i = 0; i < 150; i++)
+      for (let j = 0; j < 150; j++) {
+        if (i === j) continue;
+        const side = labels[i] === labels[j] ? 'same' : 'different';
+        sides[side].push(squaredDistance(at(first, i), at(second, j)));
+        people2[side].push([numbers[i]!, numbers[j]!]);
+      }
+    const fars = [1e-3, 0.01, 0.1];
+    const found = await evaluateVersions(first, second, labels, { fars, replicates: 60, seed: 2 });
+    const expected = pairDistances(sides.same, sides.different);
+    expect([found.mixed.samePairs, found.mixed.differentPairs]).toEqual([sides.same.length, sides.different.length]);
+    fars.forEach((far, i) => expect(found.mixed.valAtFar[i]).toMatchObject({ ...valAtFar(expected, far) }));
+    expect(found.mixed.areaUnderRoc).toBe(areaUnderRoc(expected));
+    expect(found.mixed.equalErrorRate).toBe(equalErrorRate(expected));
+    const identified = (side: 'same' | 'different') =>
+      identifiedPairs(
+        sides[side],
+        people2[side].map(([a]) => a!),
+        people2[side].map(([, b]) => b!),
+      );
+    const intervals = bootstrapRates(
+      { identities: 25, same: identified('same'), different: identified('different') },
+      fars,
+      found.mixed.valAtFar.map(({ threshold }) => threshold),
+      { replicates: 60, seed: 2 },
+    );
+    expect(found.mixed.valAtFar.map(({ valInterval }) => valInterval)).toEqual(intervals.val);
+    for (const [version, evaluation] of [
+      [first, found.first],
+      [second, found.second],
+    ] as const)
+      expect(evaluation.areaUnderRoc).toBe(areaUnderRoc(everyPair(version, labels)));
+    const fewer = { ...second, data: data.subarray(16), count: 149 };
+    await expect(evaluateVersions(first, fewer, labels)).rejects.toMatchObject({ code: 'mismatch' });
   });
 
   test('distances may come from elsewhere, asked for in blocks', async () => {

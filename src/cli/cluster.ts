@@ -1,12 +1,12 @@
 import { copyFile, mkdir, readdir, symlink } from 'node:fs/promises';
-import { basename, dirname, extname, join, resolve } from 'node:path';
+import { basename, extname, join, resolve } from 'node:path';
 import { FaceNetError } from '../errors.ts';
 import { type Clustering, type ClusterOptions, clusterVectors } from '../faces/clustering.ts';
-import type { VectorSet } from '../faces/distance.ts';
-import { type BCubed, bCubed, normalisedMutualInformation } from '../faces/evaluation/clusters.ts';
 import { difference } from '../faces/fingerprint.ts';
+import type { FloatVectors } from '../faces/gallery/search.ts';
 
 import type { FaceNetGPU, OperatingPoint } from '../node.ts';
+import { type ClusterScore, scored, scoreSentence } from './cluster-score.ts';
 import type { Context, PhotoOptions } from './context.ts';
 import { embeddingsIn } from './embeddings-in.ts';
 import { exitCodes } from './exit-code.ts';
@@ -35,12 +35,6 @@ export interface ClusterCommandOptions extends PhotoOptions {
 
 /** A face with its vector, from a photo or from a row of a file of embeddings. */
 export type ClusteredFace = Item & { readonly vector: Float32Array };
-
-/** How well the groups agree with what is known. */
-export interface ClusterScore extends BCubed {
-  readonly nmi: number;
-  readonly people: number;
-}
 
 /** Largest file of embeddings that is read. */
 const MAX_EMBEDDINGS_BYTES = 2 ** 31 - 1;
@@ -107,18 +101,22 @@ async function answer(
     threshold: line.threshold,
     ...(apartByPhoto && { apart: facesOfOnePhoto(faces) }),
     signal,
-    onProgress: (done) => counter.update(done),
     pause: () => new Promise((done) => setImmediate(done)),
   };
   const start = performance.now();
   let found: Clustering;
   try {
-    found = await clusterVectors(vectorsOf(faces), clusterOptions);
+    const vectors = vectorsOf(faces);
+    if (model) {
+      const { net } = model;
+      const embeddings = { ...vectors, fingerprint: net.fingerprint, indices: new Uint32Array(0), skipped: [] };
+      found = await net.cluster(embeddings, { ...clusterOptions, onProgress: ({ done }) => counter.update(done) });
+    } else found = await clusterVectors(vectors, { ...clusterOptions, onProgress: (done) => counter.update(done) });
   } finally {
     counter.stop();
   }
   const seconds = ((performance.now() - start) / 1000).toFixed(2);
-  const score = options.truth === undefined ? undefined : scored(found, faces, options.truth);
+  const score = options.truth === undefined ? undefined : scored(found.groups, faces, options.truth);
   const alone = found.groups.filter((group) => group < 0).length;
   const items = faces.map(({ vector: _, ...item }, row) => ({ ...item, group: found.groups[row] as number }));
   const document = {
@@ -171,26 +169,6 @@ function groupsText(
   return lines.join('\n');
 }
 
-/** How well the groups agree with the people, in words. */
-export function scoreSentence({ people, f, precision, recall, nmi }: ClusterScore): string {
-  const share = (value: number) => value.toFixed(4);
-  return `against ${people} people: B-cubed F ${share(f)} (precision ${share(precision)}, recall ${share(recall)}), normalised mutual information ${share(nmi)}`;
-}
-
-/** Who the faces are by the name of their folder or the list's name; scored over all faces, those in no group as groups of their own. */
-function scored({ groups }: Clustering, faces: readonly ClusteredFace[], truth: 'folder' | 'name'): ClusterScore {
-  const labels = faces.map(({ image, name }) => {
-    if (truth === 'folder') return basename(dirname(image));
-    if (name === undefined || name === '')
-      throw new FaceNetError(
-        'input',
-        `--truth name: a name for every face, got none for ${image}. Name it in the list of faces.`,
-      );
-    return name;
-  });
-  return { ...bCubed(groups, labels), nmi: normalisedMutualInformation(groups, labels), people: new Set(labels).size };
-}
-
 interface EmbeddedFile {
   readonly fingerprint: string;
   readonly vectors: readonly Float32Array[];
@@ -235,7 +213,7 @@ const facesOf = ({ vectors, about }: EmbeddedFile, file: number, files: readonly
   }));
 };
 
-function vectorsOf(faces: readonly ClusteredFace[]): VectorSet {
+function vectorsOf(faces: readonly ClusteredFace[]): FloatVectors {
   const dimensions = faces[0]?.vector.length ?? 1;
   const odd = faces.find(({ vector }) => vector.length !== dimensions);
   if (odd)

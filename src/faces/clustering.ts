@@ -7,13 +7,7 @@ import { type ConstraintOptions, Units } from './clustering/constraints.ts';
 import { dbscan } from './clustering/dbscan.ts';
 import { type LinkageName, MatrixLinkage } from './clustering/matrix-linkage.ts';
 import { badDistance, type NeighbourGraph, neighbourGraph, type WalkOptions } from './clustering/neighbour-graph.ts';
-import {
-  nearlyJoined,
-  nearlySplit,
-  type UncertainPair,
-  uncertainBand,
-  uncertainLinks,
-} from './clustering/questions.ts';
+import { decisiveUpTo, nearlyJoined, nearlySplit, type UncertainPair, uncertainLinks } from './clustering/questions.ts';
 import { mergeByNearestPairs } from './clustering/single-linkage.ts';
 import { checkUnitVectors, type DistanceRows, hostRows, largestMatrixBytes, type VectorSet } from './distance.ts';
 
@@ -32,7 +26,7 @@ export interface ClusterOptions extends ConstraintOptions, WalkOptions {
   readonly seed?: number;
   /** At most so many uncertain pairs are given; 100 by default. */
   readonly uncertainLimit?: number;
-  /** Where distances between faces come from; float64 differences on the host by default. */
+  /** Where distances between faces come from; float64 differences on the host by default. Those above decisiveUpTo(threshold) need not be exact. */
   readonly rows?: DistanceRows;
 }
 
@@ -123,7 +117,7 @@ async function cluster(
   } = options;
   checkOptions({ threshold, method, linkage, minSize, minPoints, uncertainLimit });
   const units = new Units(count, options);
-  const limit = threshold * (1 + uncertainBand);
+  const limit = decisiveUpTo(threshold);
   let found: { merges: Merge[]; misses: NearMiss[] } = { merges: [], misses: [] };
   let links: UncertainPair[] = [];
   let inside: readonly boolean[] | null = null;

@@ -1,6 +1,7 @@
 import type { Clustering } from '../../faces/clustering.ts';
 import type { OperatingPoint } from '../../node.ts';
-import { type ClusterCommandOptions, type ClusteredFace, type ClusterScore, scoreSentence } from '../cluster.ts';
+import type { ClusterCommandOptions, ClusteredFace } from '../cluster.ts';
+import { type ClusterScore, scoreSentence } from '../cluster-score.ts';
 import { rowsBy } from '../rows-by.ts';
 import { meaning } from '../verify.ts';
 import { escapeHtml, page } from './page.ts';

@@ -13,6 +13,9 @@ export interface UncertainPair {
 /** How near to the threshold, as a share of it, makes a decision uncertain. */
 export const uncertainBand = 0.15;
 
+/** Up to here distances decide something: joined, apart, or worth a question. */
+export const decisiveUpTo = (threshold: number): number => threshold * (1 + uncertainBand);
+
 /** Faces of each side of the merges that were nearly not made. `best` picks the face that stands for a list of faces. */
 export function nearlySplit(
   merges: readonly Merge[],

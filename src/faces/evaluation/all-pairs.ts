@@ -1,5 +1,5 @@
 import { FaceNetError } from '../../errors.ts';
-import { checkUnitVectors, type DistanceRows, hostRows, type VectorSet } from '../distance.ts';
+import { checkUnitVectors, type DistanceRows, distancesToRow, hostRows, type VectorSet } from '../distance.ts';
 import { type BootstrapOptions, bootstrapRates, identifiedPairs, widerFarInterval } from './bootstrap.ts';
 import {
   binOf,
@@ -32,6 +32,11 @@ export interface AllPairsOptions extends BootstrapOptions {
   readonly fars?: readonly number[];
   /** Where distances come from (every block is asked for twice); float64 differences on the host by default. */
   readonly rows?: DistanceRows;
+  /**
+   * Vectors of the same faces by another network, row by row: then the pairs are row i here with row j there, for all i != j, and
+   * `rows` gives whole rows of that matrix. Harmonic embeddings (the paper's appendix) are judged so.
+   */
+  readonly against?: VectorSet;
   /** No bootstrap intervals. */
   readonly intervals?: boolean;
   readonly signal?: AbortSignal;
@@ -67,10 +72,13 @@ export async function evaluateAllPairs(
   labels: ArrayLike<number | string>,
   options: AllPairsOptions = {},
 ): Promise<AllPairsEvaluation> {
-  const { fars = defaultFars } = options;
+  const { fars = defaultFars, against } = options;
   checkUnitVectors(vectors);
+  if (against) checkSameFaces(vectors, against);
   const people = identityNumbers(labels, vectors.count);
-  const counts = pairCounts(people);
+  // Across two networks each pair of faces is two pairs of vectors.
+  const times = against ? 2 : 1;
+  const counts = pairCounts(people, times);
   needSame(counts.same);
   needDifferent(counts.different);
   if (counts.same > largestHeld) {
@@ -138,7 +146,7 @@ export async function evaluateAllPairs(
             identities: counts.people.length,
             same: sameSorted,
             different: tail.sorted(),
-            differentWeight: (times) => impostorWeight(counts.people, times),
+            differentWeight: (drawn) => times * impostorWeight(counts.people, drawn),
           },
           fars,
           rates.map(({ threshold }) => threshold),
@@ -179,12 +187,32 @@ export function identityNumbers(labels: ArrayLike<number | string>, count: numbe
   });
 }
 
-function pairCounts(people: Uint32Array): PairCounts {
+function pairCounts(people: Uint32Array, times: number): PairCounts {
   const images = new Uint32Array(people.reduce((most, person) => Math.max(most, person + 1), 0));
   for (const person of people) images[person]!++;
   let same = 0;
-  for (const n of images) same += (n * (n - 1)) / 2;
-  return { same, different: (people.length * (people.length - 1)) / 2 - same, people: images };
+  for (const n of images) same += (times * n * (n - 1)) / 2;
+  return { same, different: (times * people.length * (people.length - 1)) / 2 - same, people: images };
+}
+
+function checkSameFaces(vectors: VectorSet, against: VectorSet): void {
+  checkUnitVectors(against, 'against');
+  if (against.count !== vectors.count || against.dimensions !== vectors.dimensions) {
+    throw new FaceNetError(
+      'mismatch',
+      `all pairs: both networks' vectors must be of the same faces and length, got ${vectors.count} x ${vectors.dimensions} and ${against.count} x ${against.dimensions}. Embed the same faces with both.`,
+    );
+  }
+}
+
+/** Whole rows of distances between two sets, by float64 differences on the host. */
+function rowsAcross(a: VectorSet, b: VectorSet): DistanceRows {
+  return (first, last) => {
+    const block = new Float64Array((last - first) * b.count);
+    for (let i = first; i < last; i++)
+      distancesToRow(a, i, b, 0, b.count, block.subarray((i - first) * b.count, (i - first + 1) * b.count));
+    return block;
+  };
 }
 
 /** Sum over pairs of people of times_i n_i times_j n_j: what all impostor pairs weigh in a draw. */
@@ -199,10 +227,10 @@ function impostorWeight(images: Uint32Array, times: Float64Array): number {
   return (sum * sum - squares) / 2;
 }
 
-/** Calls `visit` for every pair i < j, in order. */
+/** Calls `visit` for every pair i < j, in order; across two networks for every i != j. */
 function pairWalk(vectors: VectorSet, people: Uint32Array, options: AllPairsOptions) {
   const { count } = vectors;
-  const { rows = hostRows(vectors), signal, onProgress } = options;
+  const { against, rows = against ? rowsAcross(vectors, against) : hostRows(vectors), signal, onProgress } = options;
   const step = Math.max(1, Math.min(count, Math.floor(2 ** 18 / count)));
   let done = 0;
   return async (visit: (distance: number, a: number, b: number) => void): Promise<void> => {
@@ -220,7 +248,8 @@ function pairWalk(vectors: VectorSet, people: Uint32Array, options: AllPairsOpti
       for (let i = first; i < last; i++) {
         const person = people[i]!;
         const base = (i - first) * count;
-        for (let j = i + 1; j < count; j++) {
+        for (let j = against ? 0 : i + 1; j < count; j++) {
+          if (j === i) continue;
           const distance = block[base + j]!;
           if (!(distance >= 0 && distance < Number.POSITIVE_INFINITY)) {
             throw new FaceNetError(
