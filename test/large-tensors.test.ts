@@ -135,6 +135,8 @@ describe('widths of parts', () => {
   test("NN1's fc1 on 128 MiB: four parts of 2,048 columns", () => {
     expect(partWidths([12544, 8192], 2 ** 27)).toEqual([2048, 2048, 2048, 2048]);
     expect(partWidths([12544, 8192], 2 ** 32)).toEqual([8192]);
+    // fc2 has exactly 128 MiB, and more in the layout of a kernel.
+    expect(partWidths([4096, 8192], 2 ** 27)).toEqual([4096, 4096]);
   });
 
   test('parts cover all columns and fit', () => {

@@ -157,6 +157,40 @@ describe('embeddings', () => {
   }
 });
 
+// As published: width 1, own size, batch 1. Ten forwards in float64 take minutes, so: FACENET_TIER=all, one network by -t.
+if (process.env.FACENET_TIER === 'all') {
+  describe('whole networks', () => {
+    for (const [name, network] of Object.entries(networks)) {
+      for (const backend of opened) {
+        test(`${name} whole on ${title(backend)}`, { timeout: 600_000 }, async () => {
+          const { input, dimensions } = network;
+          const random = uniform(17);
+          const x = Float32Array.from({ length: input.height * input.width * 3 }, random);
+          const parameters = parametersOf(network);
+          const values = initialise(parameters, 3);
+          const graph = new Graph();
+          const y = network.build(graph.input('x', [BATCH, input.height, input.width, 3]));
+          const expected = evaluate(graph, [y], { x, ...Object.fromEntries(values) }, 1).get(y) as Float64Array;
+          const store = new Store(backend);
+          for (const parameter of parameters)
+            store.set(parameter.name, values.get(parameter.name) as Float32Array, parameter.shape);
+          const plan = await Plan.create(graph, { y }, backend, store, { batchSize: 1 });
+          try {
+            const actual = (await plan.run({ x })).y as Float32Array;
+            const away = Math.hypot(...Array.from(actual, (v, c) => v - (expected[c] as number)));
+            console.log(`${name} on ${title(backend)}: ${away} from float64`);
+            expect(actual.length).toBe(dimensions);
+            expect(away).toBeLessThanOrEqual(1e-4);
+          } finally {
+            plan.dispose();
+            store.dispose();
+          }
+        });
+      }
+    }
+  });
+}
+
 describe('gradients of a training graph', () => {
   for (const testCase of cases) {
     const { label, name, variant, picture } = testCase;

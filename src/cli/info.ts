@@ -64,7 +64,7 @@ async function machine(context: Context, { time, report }: InfoOptions): Promise
     ...context.computing,
     signal: context.signal,
     batches: BATCHES,
-    time,
+    timed: time ? [1] : [],
     onNetwork: () => counter.update(++done),
   }).finally(() => counter.stop());
   const { why, networks: surveys } = survey;
@@ -95,7 +95,12 @@ async function machine(context: Context, { time, report }: InfoOptions): Promise
         webgpu.available ? `${webgpu.adapter}${webgpu.software ? ' (computes in software)' : ''}` : 'not available',
       ],
       ['', webgpu.why],
-      ...(webgpu.available ? [['', `f16 ${yes(webgpu.f16)}, timestamps ${yes(webgpu.timestamps)}`]] : []),
+      ...(webgpu.available
+        ? [
+            ['', `f16 ${yes(webgpu.f16)}, timestamps ${yes(webgpu.timestamps)}`],
+            ['', `known answers: ${webgpu.answers}`],
+          ]
+        : []),
       ['wasm', `SIMD ${yes(wasm.simd)}, relaxed SIMD ${yes(wasm.relaxedSimd)}, threads ${wasm.threads}`],
       ['', wasm.why],
     ]),
@@ -129,7 +134,7 @@ function surveyRows(surveys: readonly NetworkSurvey[]): string[][] {
         count(parameters),
         count(multiplyAdds),
         ...BATCHES.map((batch) => (memory[batch] == null ? 'too large' : megabytes(memory[batch]))),
-        milliseconds === undefined ? (trouble === undefined ? '' : 'no room') : `${milliseconds.toFixed(1)} ms`,
+        milliseconds?.[1] === undefined ? (trouble === undefined ? '' : 'no room') : `${milliseconds[1].toFixed(1)} ms`,
         validationRate ? `VAL ${validationRate.percent} %` : lfw ? `LFW ${(100 * lfw.accuracy).toFixed(2)} %` : '',
       ];
     }),

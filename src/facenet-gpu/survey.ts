@@ -26,8 +26,8 @@ export interface NetworkSurvey {
   readonly dimensions: number;
   /** Bytes of weights, activations and buffers on this backend by batch size, as planned; null where one tensor is too large for it. */
   readonly memory: Readonly<Record<number, number | null>>;
-  /** Of one image, from crop to embedding: the least of some runs. Absent where it was not measured. */
-  readonly milliseconds?: number;
+  /** From crops to embeddings of a batch, by its size: the least of some runs. Absent where it was not measured. */
+  readonly milliseconds?: Readonly<Record<number, number>>;
   /** Why it could not be measured: not enough memory. */
   readonly trouble?: string;
 }
@@ -36,8 +36,8 @@ export interface NetworkSurvey {
 export interface SurveyOptions extends Pick<CreateOptions, 'backend' | 'threads' | 'signal'> {
   /** Batch sizes of the forecast. */
   readonly batches: readonly number[];
-  /** Whether each network is run. */
-  readonly time: boolean;
+  /** Batch sizes at which each network is run; none: nothing is. */
+  readonly timed: readonly number[];
   readonly only?: readonly NetworkName[];
   /** Called with each network when it is done. */
   readonly onNetwork?: (survey: NetworkSurvey) => void;
@@ -53,7 +53,7 @@ const MOST_RUNS = 20;
 /** Surveys all networks on one backend; `why` says which. @throws 'device', 'aborted'. */
 export async function surveyNetworks(
   host: Host,
-  { batches, time, only, onNetwork, signal, ...options }: SurveyOptions,
+  { batches, timed, only, onNetwork, signal, ...options }: SurveyOptions,
 ): Promise<{ readonly why: string; readonly networks: readonly NetworkSurvey[] }> {
   let opened = await openBackend(host, options);
   const { why } = opened;
@@ -61,11 +61,11 @@ export async function surveyNetworks(
   try {
     for (const name of only ?? (Object.keys(networks) as NetworkName[])) {
       if (signal?.aborted) throw new FaceNetError('aborted', 'info: the call was aborted.', { cause: signal.reason });
-      const survey = await surveyOf(networks[name], opened, batches, time);
+      const survey = await surveyOf(networks[name], opened, batches, timed);
       found.push(survey);
       onNetwork?.(survey);
       // Linear memory never shrinks: after a large network the next gets one of its own.
-      if (time && survey.parameters > LARGE) {
+      if (timed.length > 0 && survey.parameters > LARGE) {
         await opened.backend.dispose();
         opened = await openBackend(host, options);
       }
@@ -80,14 +80,14 @@ async function surveyOf(
   network: Network,
   { backend }: Opened,
   batches: readonly number[],
-  time: boolean,
+  timed: readonly number[],
 ): Promise<NetworkSurvey> {
   const { name, input, dimensions } = network;
   const graph = new Graph();
   network.build(graph.input('x', [BATCH, input.height, input.width, 3]), { mode: 'inference' });
   const memory: Record<number, number | null> = {};
   for (const batch of batches) memory[batch] = await planned(network, backend, batch);
-  const measured = time ? await milliseconds(network, backend) : {};
+  const measured = timed.length > 0 ? await milliseconds(network, backend, timed) : {};
   return { name, ...cost(layers(graph)), input, dimensions, memory, ...measured };
 }
 
@@ -118,15 +118,29 @@ function crop({ input, pixels: { scale, shift } }: Network): Preprocessing {
 async function milliseconds(
   network: Network,
   backend: Backend,
+  batches: readonly number[],
 ): Promise<Pick<NetworkSurvey, 'milliseconds' | 'trouble'>> {
+  const found: Record<number, number> = {};
+  try {
+    for (const batch of batches) found[batch] = await leastTime(network, backend, batch);
+    return { milliseconds: found };
+  } catch (error) {
+    if (error instanceof FaceNetError && error.code === 'memory')
+      return { milliseconds: found, trouble: error.message };
+    throw error;
+  }
+}
+
+async function leastTime(network: Network, backend: Backend, batch: number): Promise<number> {
   const store = new Store(backend);
   let made: Embedder | undefined;
   try {
-    made = await embedder(network, backend, store, 1);
+    made = await embedder(network, backend, store, batch);
     const preprocessing = crop(network);
     const { width, height } = preprocessing;
     const picture = { data: new Uint8Array(width * height * 3).fill(99), width, height };
-    const packed = pack([place(picture, undefined, preprocessing)], preprocessing);
+    const faces = Array.from({ length: batch }, () => place(picture, undefined, preprocessing));
+    const packed = pack(faces, preprocessing);
     await made.embed(packed);
     let least = Number.POSITIVE_INFINITY;
     let spent = 0;
@@ -137,10 +151,7 @@ async function milliseconds(
       least = Math.min(least, took);
       spent += took;
     }
-    return { milliseconds: least };
-  } catch (error) {
-    if (error instanceof FaceNetError && error.code === 'memory') return { trouble: error.message };
-    throw error;
+    return least;
   } finally {
     await made?.dispose();
     store.dispose();

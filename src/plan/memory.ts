@@ -10,18 +10,18 @@ export const align = (bytes: number, to = ALIGNMENT): number => Math.ceil(bytes 
 
 export const bytesPerElement = (dtype: DType): number => (dtype === 'u8' ? 1 : 4);
 
-/** Share of the largest buffer that a part of a split tensor takes at most: kernels' layouts add padding and a block of zeros. */
+/** Share of the largest buffer that a tensor, or a part of one, takes at most: kernels' layouts add padding and a block of zeros. */
 const PART_SHARE = 7 / 8;
 
 /**
- * How the columns of an f32 tensor are dealt out to buffers of at most `limit` bytes: one width where it fits as it is. Parts are as equal as
+ * How the columns of an f32 tensor are dealt out to buffers of at most `limit` bytes: one width where it fits with room for a kernel's layout of it. Parts are as equal as
  * whole tiles allow: multiples of 64 columns, of 4 where a part has fewer. A tensor with fewer than two dimensions, or of so many rows
  * that no four columns fit, stays whole: it is refused where it is allocated.
  */
 export function partWidths(shape: Shape, limit: number): number[] {
   const columns = shape[shape.length - 1] ?? 1;
   const bytes = size(shape) * 4;
-  if (bytes <= limit || shape.length < 2) return [columns];
+  if (bytes <= PART_SHARE * limit || shape.length < 2) return [columns];
   const fits = (PART_SHARE * limit) / (bytes / columns);
   const unit = fits >= 64 ? 64 : 4;
   const most = Math.floor(fits / unit) * unit;
