@@ -13,7 +13,7 @@ export interface LfwFace {
 }
 
 /** Mean landmarks of the 154 x 154 crops (the data set's README), for the few images in which no face was found. */
-const meanLandmarks: readonly Point[] = [
+export const meanLandmarks: readonly Point[] = [
   [57, 65.5],
   [99, 64.5],
   [78.3, 89.7],

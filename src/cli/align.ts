@@ -23,7 +23,7 @@ export async function align(context: Context, names: readonly string[], options:
   const photos = await findPhotos(names, stdin, signal);
   const single = /\.png$/i.test(out);
   return context.withModel(async (net) => {
-    const reader = new FaceReader(photos, net.model, reading, (text) => terminal.warn(text));
+    const reader = new FaceReader(photos, net, reading, (text) => terminal.warn(text));
     const crops: (Item & { file: string; width: number; height: number })[] = [];
     const skipped: (Item & { error: FaceNetError })[] = [];
     const used = new Set<string>();
@@ -76,7 +76,7 @@ export async function align(context: Context, names: readonly string[], options:
 }
 
 /** A name that no other crop of this run has. */
-function fileName({ image, face = 0, name }: Item, used: Set<string>): string {
+export function fileName({ image, face = 0, name }: Pick<Item, 'image' | 'face' | 'name'>, used: Set<string>): string {
   const stem = image === '-' ? 'face' : basename(image, extname(image));
   const label = (name ?? (face > 0 ? String(face) : '')).replaceAll(/[^\w.-]/g, '_');
   const start = label === '' ? stem : `${stem}-${label}`;

@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import { type CreateOptions, FaceNetGPU } from '../node.ts';
+import { Detection, type DetectionFlags } from './detection.ts';
 import { type FaceList, readFaceList } from './face-list.ts';
 import type { ReadingOptions } from './face-reader.ts';
 import type { Terminal } from './terminal.ts';
@@ -13,7 +14,7 @@ export interface GlobalOptions {
 }
 
 /** Options of the commands that read photos. */
-export interface PhotoOptions {
+export interface PhotoOptions extends DetectionFlags {
   readonly landmarks?: string;
   readonly aligned?: boolean;
   readonly decoder?: 'exact' | 'sharp';
@@ -27,6 +28,7 @@ export class Context {
   readonly signal: AbortSignal;
   readonly stdin: Readable;
   readonly #options: GlobalOptions;
+  #detection: Detection | undefined;
 
   constructor(options: GlobalOptions, terminal: Terminal, signal: AbortSignal, stdin: Readable) {
     this.#options = options;
@@ -63,14 +65,24 @@ export class Context {
     try {
       return await use(net);
     } finally {
+      await this.#detection?.close();
       await net.dispose();
     }
   }
 
   /** How photos are read, by the options of the command. */
-  async reading({ landmarks, aligned = false, decoder, skipBad = false }: PhotoOptions): Promise<ReadingOptions> {
+  async reading({
+    landmarks,
+    aligned = false,
+    decoder,
+    skipBad = false,
+    ...flags
+  }: PhotoOptions): Promise<ReadingOptions> {
     const list: FaceList | undefined = landmarks === undefined ? undefined : await readFaceList(landmarks);
-    return { aligned, skipBad, ...(list && { list }), ...(decoder && { decoder }) };
+    if (flags.detect || flags.detector !== undefined)
+      this.#detection = new Detection(flags, { ...this.computing, signal: this.signal });
+    const detection = this.#detection;
+    return { aligned, skipBad, ...(list && { list }), ...(detection && { detection }), ...(decoder && { decoder }) };
   }
 }
 

@@ -1,6 +1,7 @@
 import { FaceNetError } from '../errors.ts';
 import { ImageReader } from '../io/node/image-files.ts';
 import type { Face, FaceNetGPU, Pixels } from '../node.ts';
+import type { Detection } from './detection.ts';
 import type { FaceList } from './face-list.ts';
 import type { Photo } from './photos.ts';
 import type { Terminal } from './terminal.ts';
@@ -9,6 +10,8 @@ import type { Terminal } from './terminal.ts';
 export interface ReadingOptions {
   /** Where the faces lie. */
   readonly list?: FaceList;
+  /** Finds them. */
+  readonly detection?: Detection;
   /** The images are crops to the model's template. */
   readonly aligned: boolean;
   readonly decoder?: 'exact' | 'sharp';
@@ -41,7 +44,7 @@ export type Result = Item &
 export class FaceReader {
   readonly #photos: readonly Photo[];
   readonly #options: ReadingOptions;
-  readonly #model: FaceNetGPU['model'];
+  readonly #net: FaceNetGPU;
   readonly #warn: (text: string) => void;
   readonly #images = new ImageReader();
   readonly #items: Item[] = [];
@@ -51,14 +54,9 @@ export class FaceReader {
   #warned = false;
   #thrown: FaceNetError | undefined;
 
-  constructor(
-    photos: readonly Photo[],
-    model: FaceNetGPU['model'],
-    options: ReadingOptions,
-    warn: (text: string) => void,
-  ) {
+  constructor(photos: readonly Photo[], net: FaceNetGPU, options: ReadingOptions, warn: (text: string) => void) {
     this.#photos = photos;
-    this.#model = model;
+    this.#net = net;
     this.#options = options;
     this.#warn = warn;
   }
@@ -87,9 +85,21 @@ export class FaceReader {
   async *faces(): AsyncGenerator<Face> {
     for (const photo of this.#photos) {
       try {
-        const listed = this.#options.list?.facesOf(photo.name);
+        const { list, detection } = this.#options;
+        const listed = list?.facesOf(photo.name);
         const image = await this.#read(photo);
-        if (listed === undefined) {
+        const found = await detection?.facesOf(photo.name, image, this.#net);
+        if (found?.length === 0)
+          throw new FaceNetError(
+            'no-face',
+            `${photo.name}: a face, got none found. Try --min-face for a smaller one, or leave the photo out.`,
+          );
+        if (found !== undefined) {
+          for (const [face, { landmarks, box }] of found.entries()) {
+            this.#add({ image: photo.name, face });
+            yield { image, landmarks, box };
+          }
+        } else if (listed === undefined) {
           this.#checkCrop(photo, image);
           this.#add({ image: photo.name, face: 0 });
           yield image;
@@ -122,13 +132,13 @@ export class FaceReader {
   }
 
   #checkCrop({ name }: Photo, { width, height }: Pixels): void {
-    const { input } = this.#model;
+    const { input } = this.#net.model;
     if (this.#options.aligned) {
       // A pixel more or less is how programs round.
       if (Math.abs(width * input.height - height * input.width) > Math.max(input.width, input.height)) {
         throw new FaceNetError(
           'input',
-          `${name}: --aligned needs crops of the proportions ${input.width} x ${input.height}, got ${width} x ${height}. Give the photo with --landmarks.`,
+          `${name}: --aligned needs crops of the proportions ${input.width} x ${input.height}, got ${width} x ${height}. Give the photo with --detect or --landmarks.`,
         );
       }
       return;
@@ -137,7 +147,7 @@ export class FaceReader {
     this.#warned = true;
     const whole = width * input.height === height * input.width ? 'whole' : 'cut to the middle square';
     this.#warn(
-      `${name} and all others are taken for face crops (this one ${whole}), since nothing says where the faces are: give --landmarks FILE, or --aligned if they are crops`,
+      `${name} and all others are taken for face crops (this one ${whole}), since nothing says where the faces are: give --detect or --landmarks FILE, or --aligned if they are crops`,
     );
   }
 }
@@ -160,7 +170,7 @@ export async function* embedPhotos(
   options: ReadingOptions,
   { terminal, signal }: { readonly terminal: Terminal; readonly signal: AbortSignal },
 ): AsyncGenerator<Result> {
-  const reader = new FaceReader(photos, net.model, options, (text) => terminal.warn(text));
+  const reader = new FaceReader(photos, net, options, (text) => terminal.warn(text));
   const counter = terminal.counter('faces', photos.length);
   const results = new Map<Item, Result>();
   let next = 0;

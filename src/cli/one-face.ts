@@ -17,7 +17,9 @@ export async function* oneFaceEach(
       const { index, image } = last;
       const error = new FaceNetError(
         'input',
-        `${image}: one face, got several in ${reading.list?.source}. Keep one of them there, or cut them out with facenet align.`,
+        reading.detection
+          ? `${image}: one face, got ${reading.detection.found.get(image)?.length}. Take the largest with --largest, or cut them out with facenet detect --crops.`
+          : `${image}: one face, got several in ${reading.list?.source}. Keep one of them there, or cut them out with facenet align.`,
         { index },
       );
       if (!reading.skipBad) throw error;

@@ -6,6 +6,7 @@ import { type CalibrateCommandOptions, calibrate } from './calibrate.ts';
 import { type ClusterCommandOptions, cluster } from './cluster.ts';
 import { Context, type GlobalOptions } from './context.ts';
 import { type ConvertCommandOptions, convert } from './convert.ts';
+import { type DetectOptions, detect } from './detect.ts';
 import { type EmbedOptions, embed } from './embed.ts';
 import { type EnrollOptions, enroll } from './enroll.ts';
 import { type EvaluateOptions, evaluate } from './evaluate.ts';
@@ -105,6 +106,15 @@ function commandLine(
     .option('--out <file>', 'save to a file ending in .safetensors, .npy or .csv')
     .option('--skip-bad', 'leave out what cannot be used, and end with exit code 6')
     .action(act((context: Context, photos: string[], options: EmbedOptions) => embed(context, photos, options)));
+
+  detectionOptions(program.command('detect'))
+    .description('find faces: boxes, five points and quality, a line of JSON a photo with --jsonl')
+    .argument('<photos...>', 'images, folders of images, or -')
+    .option('--crops <dir>', 'write the faces, cut to the template of --model, as PNG')
+    .option('--draw <dir>', 'write the photos with boxes and points, as PNG')
+    .addOption(decoderOption())
+    .option('--skip-bad', 'leave out what cannot be used, and end with exit code 6')
+    .action(act((context: Context, photos: string[], options: DetectOptions) => detect(context, photos, options)));
 
   photoOptions(program.command('verify'))
     .description('say whether two faces are one person: exit code 0 same, 1 different')
@@ -368,8 +378,26 @@ function commandLine(
   return program;
 }
 
-function photoOptions(command: Command): Command {
+const decoderOption = () => new Option('--decoder <name>', 'who decodes images').choices(['exact', 'sharp']);
+
+function detectionOptions(command: Command): Command {
   return command
+    .addOption(
+      new Option(
+        '--detector <file>',
+        "what finds them: a detector file or URL, or MTCNN's three files parted by commas; default: tiny-face of a clone",
+      ).conflicts(['aligned', 'landmarks']),
+    )
+    .option('--min-face <px>', 'smallest face looked for', number(1, 65_535))
+    .option('--min-score <s>', 'least score of a face', number(0, 1))
+    .option('--largest', 'of each photo the largest face only');
+}
+
+function photoOptions(command: Command): Command {
+  return detectionOptions(command)
+    .addOption(
+      new Option('--detect', 'find the faces (also by naming a --detector)').conflicts(['aligned', 'landmarks']),
+    )
     .addOption(
       new Option(
         '--landmarks <file>',
@@ -377,7 +405,7 @@ function photoOptions(command: Command): Command {
       ).conflicts('aligned'),
     )
     .option('--aligned', "the images are crops to the model's template")
-    .addOption(new Option('--decoder <name>', 'who decodes images').choices(['exact', 'sharp']));
+    .addOption(decoderOption());
 }
 
 function galleryOptions(command: Command): Command {

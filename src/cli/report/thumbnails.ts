@@ -20,14 +20,14 @@ export class Thumbnails {
 
   /** The crop of a face as a data URI, or undefined where its photo cannot be read any more. */
   async of(image: string, face = 0): Promise<string | undefined> {
-    const { list, decoder } = this.#reading;
+    const { list, detection, decoder } = this.#reading;
     try {
       const pixels = await this.#reader.read(this.#bytes.get(image) ?? image, {
         source: image,
         ...(decoder && { decoder }),
       });
-      const landmarks = list?.facesOf(image)[face]?.landmarks;
-      const crop = await this.#net.align(landmarks ? { image: pixels, landmarks } : pixels);
+      const found = list?.facesOf(image)[face] ?? detection?.found.get(image)?.[face];
+      const crop = await this.#net.align(found ? { ...found, image: pixels } : pixels);
       return `data:image/png;base64,${Buffer.from(png(crop)).toString('base64')}`;
     } catch (error) {
       if (error instanceof FaceNetError && ['image', 'input', 'no-face'].includes(error.code)) return undefined;
