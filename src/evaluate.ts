@@ -64,6 +64,7 @@ export {
 export { type SplitEvaluation, type SplitOptions, splitEvaluation } from './faces/evaluation/splits.ts';
 export { clopperPearson, type Interval, type Summary, summarise, wilson } from './faces/evaluation/statistics.ts';
 export { evaluateVersions, type VersionsEvaluation } from './faces/evaluation/versions.ts';
+export { dequantise, type Int8Loss, type Int8Vectors, int8Loss, quantise } from './faces/gallery/int8.ts';
 export {
   type Decide,
   decide,

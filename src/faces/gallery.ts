@@ -391,10 +391,7 @@ export class FaceGallery {
       this.#mirror.checked(
         {
           ...entry,
-          vector: Float32Array.from(
-            { length: dimensions },
-            (_, k) => vectors[i * dimensions + k]! * (scales?.[i] ?? 1),
-          ),
+          vector: scaled(vectors.subarray(i * dimensions, (i + 1) * dimensions), scales?.[i] ?? 1),
         },
         i,
       ),
@@ -445,6 +442,13 @@ export class FaceGallery {
     if (!this.#codec) throw refusal('gallery', 'needs a codec for files', 'none', 'Pass one to FaceGallery.open()');
     return this.#codec;
   }
+}
+
+/** A copy with every number times `scale`. */
+function scaled(row: Float32Array | Int8Array, scale: number): Float32Array {
+  const vector = new Float32Array(row.length);
+  for (let i = 0; i < row.length; i++) vector[i] = row[i]! * scale;
+  return vector;
 }
 
 function refusal(subject: string, rule: string, got: string | number, remedy: string): FaceNetError {
