@@ -16,9 +16,9 @@
 // wait32 compares and enqueues as one step, so the waiter either saw the new generation or is in the queue.
 //
 // Why the number of tries adapts: a waiter that spins on the core which the thread it waits for needs delays everybody by its whole
-// spin; with more threads than cores that happens at each barrier. A barrier that ended in sleep was not worth its spin, so the next
-// one spins a quarter as long; one that ended while spinning doubles the allowance again. At 0 a single probe is left, so that an
-// idle machine recovers.
+// spin; with more threads than cores that happens at each barrier. So a barrier that ended in sleep shortens the next spin by a
+// sixteenth. But sleep breeds sleep: who was woken comes late, and the others then sleep over waiting for it. Therefore every 16th barrier spins as
+// long as it may, and one success brings the full length back. With too many threads that costs a sixteenth of the longest spin a barrier.
 
 const ARRIVED: usize = 0;
 const GENERATION: usize = 64;
@@ -28,6 +28,8 @@ let words: usize = 0;
 let parties: u32 = 1;
 let most: u32 = 0;
 let allowance: u32 = 0;
+/** Of this many barriers one spins for the full length. */
+const RETRY: u32 = 16;
 /** Barriers this thread has entered. */
 let entered: u32 = 0;
 
@@ -56,14 +58,14 @@ export function barrier(): void {
     return;
   }
   // The generation cannot be past `epoch`: that would need this thread.
-  const tries = allowance;
+  const tries = epoch % RETRY ? allowance : most;
   for (let i: u32 = 0; i <= tries; i++) {
     if (atomic.load<u32>(control + GENERATION) == epoch) {
-      if (tries < most) allowance = min<u32>(most, tries * 2 + 1);
+      if (i > allowance) allowance = most;
       return;
     }
   }
-  allowance = tries >> 2;
+  allowance -= (allowance + 15) >> 4;
   atomic.add<u32>(control + SLEEPERS, 1);
   while (atomic.load<u32>(words + GENERATION) != entered) atomic.wait<i32>(words + GENERATION, <i32>(entered - 1), -1);
   atomic.sub<u32>(words + SLEEPERS, 1);

@@ -9,6 +9,8 @@ export function l2PoolForward(
   const pixels = batch * outHeight * outWidth;
   const end = last(pixels, thread, threads);
   const step = <usize>xStride << 2;
+  const lineStep = <usize>width * step;
+  const small = f32x4.splat(epsilon);
   for (let p = first(pixels, thread, threads); p < end; p++) {
     const ox = p % outWidth;
     const line = p / outWidth;
@@ -19,7 +21,27 @@ export function l2PoolForward(
     const across = endPixel(ox, strideX, sizeX, padLeft, width) - x0;
     const corner = x + <usize>((line / outHeight * height + y0) * width + x0) * step;
     const yp = y + ((<usize>p * yStride) << 2);
-    for (let c: u32 = 0; c < channels; c += 4) {
+    let c: u32 = 0;
+    for (; c + 8 <= channels; c += 8) {
+      let s0 = f32x4.splat(0), s1 = s0;
+      let from = corner + (<usize>c << 2);
+      for (let i = rows; i; i--) {
+        let at = from;
+        let r0 = f32x4.splat(0), r1 = r0;
+        for (let j = across; j; j--) {
+          const v0 = v128.load(at), v1 = v128.load(at, 16);
+          r0 = madd(v0, v0, r0);
+          r1 = madd(v1, v1, r1);
+          at += step;
+        }
+        s0 = f32x4.add(s0, r0);
+        s1 = f32x4.add(s1, r1);
+        from += lineStep;
+      }
+      v128.store(yp + (<usize>c << 2), f32x4.sqrt(f32x4.add(s0, small)));
+      v128.store(yp + (<usize>c << 2), f32x4.sqrt(f32x4.add(s1, small)), 16);
+    }
+    for (; c < channels; c += 4) {
       const lanes = min<u32>(4, channels - c);
       let sum = f32x4.splat(0);
       for (let i: u32 = 0; i < rows; i++) {
@@ -32,7 +54,7 @@ export function l2PoolForward(
         }
         sum = f32x4.add(sum, row);
       }
-      storeLanes(yp + (<usize>c << 2), f32x4.sqrt(f32x4.add(sum, f32x4.splat(epsilon))), lanes);
+      storeLanes(yp + (<usize>c << 2), f32x4.sqrt(f32x4.add(sum, small)), lanes);
     }
   }
 }

@@ -18,6 +18,8 @@ export class WasmMemory {
   readonly #maximumBytes: number;
   readonly #free: Block[] = [];
   #end: number;
+  /** Bytes from here on were never handed out: zero, and not yet in the machine's memory. */
+  #fresh: number;
   #allocated = 0;
   #blocks = 0;
 
@@ -26,6 +28,7 @@ export class WasmMemory {
     this.memory = memory;
     this.#maximumBytes = maximumBytes;
     this.#end = Math.ceil(reserved / ALIGNMENT) * ALIGNMENT;
+    this.#fresh = this.#end;
   }
 
   get bytes(): Uint8Array {
@@ -55,7 +58,9 @@ export class WasmMemory {
       this.#grow(start + need, need, label);
       this.#end = start + need;
     }
-    this.bytes.fill(0, start, start + need);
+    // Touching pages that nobody may ever use is most of what loading a model would cost.
+    if (start < this.#fresh) this.bytes.fill(0, start, Math.min(start + need, this.#fresh));
+    this.#fresh = Math.max(this.#fresh, start + need);
     this.#allocated += need;
     this.#blocks++;
     return start;

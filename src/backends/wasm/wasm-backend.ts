@@ -37,7 +37,8 @@ export interface WasmBackendOptions {
 const CONTROL = 1024;
 const HEAP = 65536;
 const PAGE = 65536;
-const SPIN = 2000;
+/** About fifty microseconds: as long as it takes to wake a sleeping thread. */
+const SPIN = 65536;
 
 class WasmProgram implements Program {
   readonly steps: readonly Step[];
