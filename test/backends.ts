@@ -98,7 +98,8 @@ export async function threadStarter(): Promise<() => Thread> {
 let instance: GPU | undefined;
 
 async function gpu(): Promise<GPU | undefined> {
-  if (!inNode) return navigator.gpu;
+  // Deno has its own, by wgpu and naga.
+  if (!inNode || globalThis.navigator?.gpu) return navigator.gpu;
   const dawn = (await import(/* @vite-ignore */ `webgpu`)) as typeof import('webgpu');
   Object.assign(globalThis, dawn.globals);
   instance ??= dawn.create([]);

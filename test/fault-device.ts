@@ -18,6 +18,8 @@ export interface FaultOptions {
   readonly limits?: Readonly<Record<string, number>>;
   /** Features that are hidden. */
   readonly without?: readonly string[];
+  /** Shaders of this name store zeros into this tensor. */
+  readonly zeros?: { readonly shader: string; readonly tensor: string };
 }
 
 const MAP_READ = 1;
@@ -43,7 +45,7 @@ export class FaultDevice {
   readonly #scopes: { readonly filter: string; error?: { message: string } }[] = [];
   readonly #onUncaptured = new Set<(event: Event) => void>();
 
-  constructor(real: GPUDevice, { fault, limits = {}, without = [] }: FaultOptions = {}) {
+  constructor(real: GPUDevice, { fault, limits = {}, without = [], zeros }: FaultOptions = {}) {
     this.#real = real;
     this.#fault = fault;
     const shownLimits = new Proxy(real.limits, {
@@ -61,6 +63,12 @@ export class FaultDevice {
       features: shownFeatures,
       queue,
       createBuffer: (descriptor: GPUBufferDescriptor) => this.#createBuffer(descriptor),
+      createShaderModule: (descriptor: GPUShaderModuleDescriptor) =>
+        real.createShaderModule(
+          zeros && descriptor.label?.startsWith(`shaders/${zeros.shader}.`)
+            ? { ...descriptor, code: storingZeros(descriptor.code, zeros.tensor) }
+            : descriptor,
+        ),
       createQuerySet: (descriptor: GPUQuerySetDescriptor) => this.#watch(real.createQuerySet(descriptor)),
       createComputePipelineAsync: (descriptor: GPUComputePipelineDescriptor) => {
         this.#count('createComputePipelineAsync');
@@ -140,6 +148,12 @@ export class FaultDevice {
     });
     return object;
   }
+}
+
+/** A shader whose every store into `tensor` stores zero. */
+function storingZeros(code: string, tensor: string): string {
+  const store = new RegExp(`\\b(${tensor}\\[[^\\n]*?\\] = )([^;\\n]+);`, 'g');
+  return code.replaceAll(store, '$1 0.0 * ($2);');
 }
 
 /** An object with some members replaced; the others are the original's, called on the original. */

@@ -1,6 +1,7 @@
 import { FaceNetError } from '../errors.ts';
 import type { Backend } from '../plan/runner.ts';
 import type { BackendHost } from './host.ts';
+import { checkAnswers } from './known-answers.ts';
 import { WasmBackend } from './wasm/wasm-backend.ts';
 import { WebGpuBackend } from './webgpu/webgpu-backend.ts';
 
@@ -39,6 +40,7 @@ export const hasSimd = (): boolean => WebAssembly.validate(SIMD_PROBE);
 /**
  * Opens the backend asked for. 'auto' takes WebGPU if there is a hardware adapter, else wasm: a software adapter is
  * slower than wasm on the same processor. 'webgpu' takes a software adapter too, and says so.
+ * A device that gives wrong numbers (known-answers.ts) counts as none.
  * @throws 'device' when 'webgpu' cannot be had (with the reason), or when wasm SIMD is missing.
  */
 export async function openBackend(host: BackendHost, options: OpenOptions = {}): Promise<Opened> {
@@ -48,7 +50,7 @@ export async function openBackend(host: BackendHost, options: OpenOptions = {}):
   }
   if (options.device && backend === 'wasm')
     throw new FaceNetError('input', "create: a device was given with backend: 'wasm'. Use 'webgpu' or 'auto'.");
-  if (options.device) return openDevice(options.device);
+  if (options.device) return trusted(openDevice(options.device));
   if (backend === 'wasm') return openWasm(host, options, 'asked for');
   const found = await findAdapter(host, options.gpu);
   if (typeof found === 'string') {
@@ -67,10 +69,44 @@ export async function openBackend(host: BackendHost, options: OpenOptions = {}):
       `the only WebGPU adapter, ${found.name}, computes in software, which wasm does faster`,
     );
   }
-  return openAdapter(found, backend === 'webgpu' ? 'asked for' : 'a hardware adapter is there');
+  const opened = await openAdapter(found, backend === 'webgpu' ? 'asked for' : 'a hardware adapter is there');
+  try {
+    return await trusted(opened);
+  } catch (error) {
+    if (!(backend === 'auto' && error instanceof FaceNetError && error.code === 'device')) throw error;
+    return openWasm(host, options, `no WebGPU: ${error.message}`);
+  }
 }
 
-interface FoundAdapter {
+/** What was opened, once it has given the right answers; closed otherwise. @throws as checkAnswers(). */
+async function trusted(opened: Opened): Promise<Opened> {
+  try {
+    await checkAnswers(opened.backend);
+    return opened;
+  } catch (error) {
+    await opened.backend.dispose();
+    throw error;
+  }
+}
+
+/** Whether the device of an adapter gives the right answers, for people. Never throws. */
+export async function answersOf(found: FoundAdapter): Promise<string> {
+  try {
+    const { backend } = await openAdapter(found, 'to be checked');
+    const start = performance.now();
+    try {
+      await checkAnswers(backend);
+      return `convolution, reduction and gradient are right (${Math.round(performance.now() - start)} ms with compiling)`;
+    } finally {
+      await backend.dispose();
+    }
+  } catch (error) {
+    return `wrong: ${(error as Error).message}`;
+  }
+}
+
+/** An adapter that was found, and how to let go of where it comes from. */
+export interface FoundAdapter {
   readonly adapter: GPUAdapter;
   readonly name: string;
   readonly software: boolean;
@@ -182,5 +218,5 @@ async function openWasm(
     why,
     ...(host.startThread ? { startThread: () => host.startThread!() } : {}),
   });
-  return { backend, why };
+  return trusted({ backend, why });
 }

@@ -1,0 +1,85 @@
+// Does this device compute? Some GPUs give wrong numbers without any error (a phone whose gradients are all zero: tfjs #8590). Before it is
+// trusted with a model, each device answers three small questions whose answers are known: a padded convolution, a sum over all its
+// values, and the gradient of its weights. The answers come from plain loops over whole numbers, so that no order of a sum matters.
+import { FaceNetError } from '../errors.ts';
+import { gradients } from '../graph/gradients.ts';
+import { Graph } from '../graph/graph.ts';
+import { add } from '../ops/add.ts';
+import { conv2d } from '../ops/conv2d.ts';
+import { sumOfSquares } from '../ops/sumOfSquares.ts';
+import { Plan } from '../plan/plan.ts';
+import type { Backend } from '../plan/runner.ts';
+import { Store } from '../plan/store.ts';
+
+const [HEIGHT, WIDTH, CHANNELS, OUT] = [5, 6, 8, 16];
+/** Largest error that is no fault, as a share of the largest answer. */
+const TOLERANCE = 1e-4;
+
+/** Whole numbers from -2 to 2, without a pattern that a wrong index would repeat. */
+const numbers = (count: number, seed: number): Float32Array =>
+  Float32Array.from({ length: count }, (_, i) => (((i + seed) * 7919 + ((i * i) >> 3) * 104_729) % 5) - 2);
+
+interface Question {
+  readonly x: Float32Array;
+  readonly weight: Float32Array;
+  readonly dy: Float32Array;
+}
+
+/** What must come out, by the operator asked. */
+function answers({ x, weight, dy }: Question): Readonly<Record<string, Float64Array>> {
+  const y = new Float64Array(HEIGHT * WIDTH * OUT);
+  const dWeight = new Float64Array(weight.length);
+  for (let row = 0; row < HEIGHT; row++)
+    for (let column = 0; column < WIDTH; column++)
+      for (let tap = 0; tap < 9; tap++) {
+        const [r, c] = [row + Math.floor(tap / 3) - 1, column + (tap % 3) - 1];
+        if (r < 0 || r >= HEIGHT || c < 0 || c >= WIDTH) continue;
+        for (let channel = 0; channel < CHANNELS; channel++)
+          for (let out = 0; out < OUT; out++) {
+            const value = x[(r * WIDTH + c) * CHANNELS + channel] as number;
+            const [at, of] = [(row * WIDTH + column) * OUT + out, (tap * CHANNELS + channel) * OUT + out];
+            y[at] = (y[at] as number) + value * (weight[of] as number);
+            dWeight[of] = (dWeight[of] as number) + value * (dy[at] as number);
+          }
+      }
+  const total = Float64Array.of(y.reduce((sum, value) => sum + value * value, 0));
+  return { 'conv2d.forward': y, 'sumOfSquares.forward': total, 'conv2d.weightGradient': dWeight };
+}
+
+/**
+ * Lets a device compute what is known. Resolves for one that computes rightly.
+ * @throws 'device' naming the operator that is wrong; what running throws ('device-lost', 'memory').
+ */
+export async function checkAnswers(backend: Backend): Promise<void> {
+  const question: Question = {
+    x: numbers(HEIGHT * WIDTH * CHANNELS, 1),
+    weight: numbers(9 * CHANNELS * OUT, 2),
+    dy: numbers(HEIGHT * WIDTH * OUT, 3),
+  };
+  const graph = new Graph();
+  const x = graph.input('x', [1, HEIGHT, WIDTH, CHANNELS]);
+  const weight = graph.input('weight', [3, 3, CHANNELS, OUT]);
+  const y = conv2d(x, weight, { padding: 1 });
+  const [dWeight = y] = gradients(y, [weight], graph.input('dy', y.shape), add);
+  const outputs = { 'conv2d.forward': y, 'sumOfSquares.forward': sumOfSquares(y), 'conv2d.weightGradient': dWeight };
+  const store = new Store(backend);
+  let plan: Plan | undefined;
+  try {
+    plan = await Plan.create(graph, outputs, backend, store, { batchSize: 1 });
+    const found = await plan.run({ ...question });
+    for (const [operator, expected] of Object.entries(answers(question))) {
+      const actual = found[operator] as Float32Array;
+      const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+      // Written so that NaN is wrong.
+      const at = expected.findIndex((value, i) => !(Math.abs((actual[i] as number) - value) <= TOLERANCE * largest));
+      if (at < 0) continue;
+      throw new FaceNetError(
+        'device',
+        `${backend.description}: ${operator} must give ${expected[at]} where the answer is known, got ${actual[at]}. Update the driver, or use backend: 'wasm'.`,
+      );
+    }
+  } finally {
+    plan?.dispose();
+    store.dispose();
+  }
+}
