@@ -192,6 +192,7 @@ const entries = {
   browser: {
     'facenet-gpu': 'src/index.ts',
     evaluate: 'src/evaluate.ts',
+    detection: 'src/detection.ts',
     worker: 'src/worker/browser.ts',
     'worker-service': 'src/worker/browser-service.ts',
     thread: 'src/backends/wasm/thread.ts',
@@ -199,6 +200,7 @@ const entries = {
   node: {
     'facenet-gpu.node': 'src/node.ts',
     'evaluate.node': 'src/evaluate.ts',
+    'detection.node': 'src/detection.ts',
     'worker.node': 'src/worker/node.ts',
     'worker-service.node': 'src/worker/node-service.ts',
     cli: 'src/cli/main.ts',

@@ -20,6 +20,7 @@ const rooms: Record<string, readonly string[]> = {
   'face-detector': ['facenet-gpu', 'errors', 'backends', 'faces', 'io'],
   index: ['face-detector', 'facenet-gpu', 'errors', 'faces', 'io', 'train'],
   evaluate: ['errors', 'faces'],
+  detection: ['errors', 'faces'],
   node: ['face-detector', 'index', 'facenet-gpu', 'errors', 'faces', 'io', 'train'],
   worker: ['node', 'index', 'facenet-gpu', 'errors', 'faces', 'io', 'train'],
   cli: ['node', 'index', 'evaluate', 'facenet-gpu', 'errors', 'graph', 'faces', 'io', 'networks', 'train'],

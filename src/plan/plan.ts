@@ -271,7 +271,9 @@ class Layout {
     this.inputs = this.#schedule.leaves.filter((value) => value.kind === 'input');
     const all = [...this.#schedule.constants, ...this.#schedule.operations];
     this.checked = all.filter((value) => entryOf(value).checked);
-    const widest = Math.max(0, ...[...this.#schedule.leaves, ...all].map((value) => columns(value.shape)));
+    // A heap of bytes is one row as long as all photos; no kernel reads its pixels as channels.
+    const tensors = [...this.#schedule.leaves, ...all].filter(({ dtype }) => dtype === 'f32');
+    const widest = Math.max(0, ...tensors.map((value) => columns(value.shape)));
     this.#zeroBlock = backend.zeroBlock ? align(widest * 4) / 4 : 0;
     for (const value of this.#schedule.leaves) if (value.kind === 'parameter') this.store.ref(value.name);
     this.#locate(outputs);
