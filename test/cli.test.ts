@@ -350,7 +350,8 @@ describe('info', () => {
 
   test('a network beside the published figures', async () => {
     const { stdout } = await facenet(['info', 'nn2']);
-    expect(stdout).toMatch(/inception3a +28 x 28 x 256 +163,696 +128,049,152 +164K +128M/);
+    expect(stdout).toMatch(/inception3a +28 x 28 x 256 +1x1 3x3 5x5 +1 +163,696 +128,049,152 +164K +128M/);
+    expect(stdout).toMatch(/conv1 +112 x 112 x 64 +7x7 +2 +9,472/);
     const { json } = await facenet(['info', 'nn1', '--json']);
     const { parameters, layers } = json() as { parameters: number; layers: { parameters: number; output: number[] }[] };
     expect(layers.reduce((sum, layer) => sum + layer.parameters, 0)).toBe(parameters);

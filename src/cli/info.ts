@@ -278,6 +278,7 @@ function networkAnswer(name: NetworkName, options: BuildOptions) {
       name: layer.name,
       operator: layer.operator,
       output: layer.output,
+      ...(layer.kernel && { kernel: layer.kernel, stride: layer.stride }),
       parameters: layer.parameters,
       multiplyAdds: layer.multiplyAdds,
     })),
@@ -306,6 +307,8 @@ function networkText(name: NetworkName, terminal: Context['terminal']): string {
     [
       'block',
       'output',
+      'kernel',
+      'stride',
       'parameters',
       'multiply-adds',
       ...(compared ? ['published parameters', 'published multiply-adds'] : []),
@@ -315,9 +318,13 @@ function networkText(name: NetworkName, terminal: Context['terminal']): string {
     const { parameters, multiplyAdds } = cost(own);
     const theirs = rows.find((row) => row.block === block);
     const output = own.at(-1)?.output.join(' x ') ?? '';
+    const strides = own.flatMap(({ stride }) => stride ?? []);
     cells.push([
       block,
       output,
+      distinct(own.map(({ kernel }) => kernel?.join('x'))),
+      // Of a block the step it takes as a whole.
+      strides.length > 0 ? String(Math.max(...strides)) : '',
       count(parameters),
       count(multiplyAdds),
       ...(compared ? [theirs?.parameters ?? '', theirs?.multiplyAdds ?? ''] : []),
@@ -325,6 +332,8 @@ function networkText(name: NetworkName, terminal: Context['terminal']): string {
   }
   cells.push([
     'total',
+    '',
+    '',
     '',
     count(total.parameters),
     count(total.multiplyAdds),
@@ -337,7 +346,7 @@ function networkText(name: NetworkName, terminal: Context['terminal']): string {
       ? []
       : [`its layers are unpublished: ours are ${about.layers} to meet the totals`]),
     '',
-    table(cells, [2, 3, 4, 5]).trimEnd(),
+    table(cells, [4, 5, 6, 7]).trimEnd(),
     '',
     ...(full.parameters === total.parameters
       ? []
@@ -356,6 +365,10 @@ function networkText(name: NetworkName, terminal: Context['terminal']): string {
   ];
   return lines.join('\n');
 }
+
+/** Each once, smallest first. */
+const distinct = (kernels: readonly (string | undefined)[]): string =>
+  [...new Set(kernels.filter((kernel) => kernel !== undefined))].sort().join(' ');
 
 const count = (value: number): string => (value === 0 ? '' : value.toLocaleString('en'));
 const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
