@@ -3,7 +3,9 @@
 //
 // A job is given by one atomic increment that wakes the sleeping threads, and answered by one message of thread 0. The threads never
 // look whether the others live: that costs nothing in the barrier. When one dies (a trap, no memory, ended from outside) those that
-// wait for it would do so for ever; the crew ends them all, and the run, like every later one, rejects.
+// wait for it would do so for ever; the crew ends them all, and the run, like every later one, rejects. How a death is heard of: a trap by the
+// thread's own last message; in Node any end by the event 'exit'. In a page only the crew holds its workers, so nobody else can end one;
+// what cannot be started gives the event 'error'.
 import type { ThreadMessage, ThreadStart } from './thread.ts';
 
 /** A worker that runs thread.ts. */
