@@ -11,7 +11,7 @@ struct Params { batch : u32, height : u32, width : u32, channels : u32, outHeigh
                 strideY : u32, strideX : u32, padTop : u32, padLeft : u32, xStride : u32, xOffset : u32, yStride : u32, yOffset : u32,
                 outputStride : u32, outputOffset : u32, dyStride : u32, dyOffset : u32, dxStride : u32, dxOffset : u32,
                 x4Stride : u32, x4Offset : u32, y4Stride : u32, y4Offset : u32,
-                output4Stride : u32, output4Offset : u32, dy4Stride : u32, dy4Offset : u32, dx4Stride : u32, dx4Offset : u32 }
+                dy4Stride : u32, dy4Offset : u32, dx4Stride : u32, dx4Offset : u32 }
 
 override LANES : u32 = 64u;
 
@@ -23,9 +23,10 @@ override LANES : u32 = 64u;
 @group(0) @binding(5) var<storage, read_write> dx : array<f32>;
 @group(0) @binding(6) var<storage, read> x4 : array<vec4f>;
 @group(0) @binding(7) var<storage, read_write> y4 : array<vec4f>;
-@group(0) @binding(8) var<storage, read> output4 : array<vec4f>;
+@group(0) @binding(8) var<storage, read_write> found4 : array<vec4u>;
 @group(0) @binding(9) var<storage, read> dy4 : array<vec4f>;
 @group(0) @binding(10) var<storage, read_write> dx4 : array<vec4f>;
+@group(0) @binding(11) var<storage, read> firstMaximum4 : array<vec4u>;
 
 // First and one past the last pixel of window `o` inside an image of `pixels`.
 fn clip(o : u32, stride : u32, size : u32, pad : u32, pixels : u32) -> vec2u {
@@ -115,7 +116,34 @@ fn inputGradient(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgro
   }
 }
 
-// inputGradient, four channels at a time.
+// inputGradient, four channels at a time, in two steps: each window's first maximum, then each pixel's windows of which it is that.
+
+// firstMaximum[n, oy, ox, c]: the pixel (iy * width + ix) that holds the maximum of the window, the first in row-major order.
+@compute @workgroup_size(LANES)
+fn findMaximum4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  let channels = params.channels / 4u;
+  let count = params.batch * params.outHeight * params.outWidth * channels;
+  for (var i = id.x; i < count; i += groups.x * LANES) {
+    let channel = i % channels;
+    let pixel = i / channels;
+    let line = pixel / params.outWidth;
+    let xs = clip(pixel % params.outWidth, params.strideX, params.sizeX, params.padLeft, params.width);
+    let ys = clip(line % params.outHeight, params.strideY, params.sizeY, params.padTop, params.height);
+    let image = line / params.outHeight * params.height;
+    var largest = x4[params.x4Offset + ((image + ys.x) * params.width + xs.x) * params.x4Stride + channel];
+    var at = vec4u(ys.x * params.width + xs.x);
+    for (var iy = ys.x; iy < ys.y; iy++) {
+      for (var ix = xs.x; ix < xs.y; ix++) {
+        let value = x4[params.x4Offset + ((image + iy) * params.width + ix) * params.x4Stride + channel];
+        let larger = value > largest;
+        largest = select(largest, value, larger);
+        at = select(at, vec4u(iy * params.width + ix), larger);
+      }
+    }
+    found4[i] = at;
+  }
+}
+
 @compute @workgroup_size(LANES)
 fn inputGradient4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
   let channels = params.channels / 4u;
@@ -127,23 +155,14 @@ fn inputGradient4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgr
     let line = pixel / params.width;
     let iy = line % params.height;
     let n = line / params.height;
-    let value = x4[params.x4Offset + pixel * params.x4Stride + channel];
+    let own = vec4u(iy * params.width + ix);
     let oxs = holders(ix, params.strideX, params.sizeX, params.padLeft, params.outWidth);
     let oys = holders(iy, params.strideY, params.sizeY, params.padTop, params.outHeight);
     var sum = vec4f();
     for (var oy = oys.x; oy < oys.y; oy++) {
       for (var ox = oxs.x; ox < oxs.y; ox++) {
         let at = (n * params.outHeight + oy) * params.outWidth + ox;
-        var first = value == output4[params.output4Offset + at * params.output4Stride + channel];
-        if (!any(first)) { continue; }
-        let xs = clip(ox, params.strideX, params.sizeX, params.padLeft, params.width);
-        let ys = clip(oy, params.strideY, params.sizeY, params.padTop, params.height);
-        for (var qy = ys.x; qy <= iy; qy++) {
-          let end = select(xs.y, ix, qy == iy);
-          for (var qx = xs.x; qx < end; qx++) {
-            first = first & (x4[params.x4Offset + ((n * params.height + qy) * params.width + qx) * params.x4Stride + channel] != value);
-          }
-        }
+        let first = firstMaximum4[at * channels + channel] == own;
         sum += select(vec4f(), dy4[params.dy4Offset + at * params.dy4Stride + channel], first);
       }
     }

@@ -84,7 +84,10 @@ describe.skipIf(!backend)('kernels of four channels', () => {
             plan.poison();
             const kernels = plan.steps.filter(({ operator }) => operator === name).map(({ kernel }) => kernel);
             const entries = name === 'add' ? ['forward'] : ['forward', 'inputGradient'];
-            expect(new Set(kernels)).toEqual(new Set(entries.map((entry) => (on === backend ? `${entry}4` : entry))));
+            // maxPool's gradient has a kernel before it.
+            expect(new Set(kernels.filter((kernel) => kernel !== 'findMaximum4'))).toEqual(
+              new Set(entries.map((entry) => (on === backend ? `${entry}4` : entry))),
+            );
             expect(
               plan.steps.filter(
                 ({ operator, kernel }) => kernel === 'forward' && (operator === 'concat' || operator === 'slice'),

@@ -1,8 +1,28 @@
-import type { FamilyTable } from '../../../plan/lowering.ts';
+import { size } from '../../../graph/shape.ts';
+import type { Family, FamilyTable } from '../../../plan/lowering.ts';
 import type { WebGpuAdapter } from '../webgpu-backend.ts';
 import { vec4 } from './vec4.ts';
 
-export const families: FamilyTable<WebGpuAdapter> = [
-  vec4('forward', ['x', 'y']),
-  vec4('inputGradient', ['x', 'output', 'dy', 'dx']),
-];
+/**
+ * The gradient in two steps: where each window has its first maximum (a number per output), then, for each pixel, the windows of which it is
+ * that, in the order of the plain kernel. In one step every pixel would look through all the windows it lies in: four times the reads.
+ */
+const gathered: Family<WebGpuAdapter> = {
+  ...vec4('inputGradient', ['x', 'output', 'dy', 'dx']),
+  lower({ x, dy }) {
+    const [pixels, windows] = [size(x as NonNullable<typeof x>) / 4, size(dy as NonNullable<typeof dy>) / 4];
+    return {
+      steps: [
+        { kernel: 'findMaximum4', tensors: { x4: 'x', found4: 'first' }, launch: { invocations: windows } },
+        {
+          kernel: 'inputGradient4',
+          tensors: { firstMaximum4: 'first', dy4: 'dy', dx4: 'dx' },
+          launch: { invocations: pixels },
+        },
+      ],
+      scratch: { first: 4 * windows },
+    };
+  },
+};
+
+export const families: FamilyTable<WebGpuAdapter> = [vec4('forward', ['x', 'y']), gathered];
