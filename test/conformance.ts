@@ -21,6 +21,8 @@ export interface Outcome {
   readonly what: string;
   readonly error: number;
   readonly bound: number;
+  /** What was computed. */
+  readonly values: Float32Array;
 }
 
 /** Channels of foreign data left and right of an input that is tested as a channel range. */
@@ -112,6 +114,7 @@ export async function conform(backend: Backend, spec: OperatorSpec, test: Case):
           magnitude('y'),
         ),
         bound: spec.bound('y', test.shapes, options, y.shape),
+        values: actual.y as Float32Array,
       },
     ];
     const expected = spec.gradient?.(expectedInputs, Float64Array.from(dy), test.shapes, options, y.shape) ?? {};
@@ -120,6 +123,7 @@ export async function conform(backend: Backend, spec: OperatorSpec, test: Case):
         what: `d${name}`,
         error: worstError(actual[`d${name}`] as Float32Array, expected[name] as Float64Array, magnitude(`d${name}`)),
         bound: spec.bound(`d${name}`, test.shapes, options, y.shape),
+        values: actual[`d${name}`] as Float32Array,
       });
     }
     return outcomes;

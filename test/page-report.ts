@@ -23,7 +23,8 @@ export class Checks {
     }
     if (found === true) this.#passed++;
     else this.#failures.push(`${name}: got ${String(found)}`);
-    console.log(`${found === true ? 'ok' : 'FAILED'} ${name}, ${((performance.now() - start) / 1000).toFixed(1)} s`);
+    const seconds = ((performance.now() - start) / 1000).toFixed(1);
+    console.log(found === true ? `ok ${name}, ${seconds} s` : `FAILED ${name}, ${seconds} s: ${String(found)}`);
   }
 
   get report(): PageReport {

@@ -85,8 +85,10 @@ export function createNodeHost() {
       };
     },
 
-    /** Dawn, from the optional package `webgpu`. */
+    /** The runtime's own WebGPU where it has one (Deno), else Dawn, from the optional package `webgpu`. */
     async gpu(): Promise<{ gpu: GPU; release(): void } | string> {
+      const own = (globalThis as { navigator?: { gpu?: GPU } }).navigator?.gpu;
+      if (own) return { gpu: own, release: () => {} };
       let dawn: { create(flags: string[]): GPU; globals: object };
       try {
         dawn = (await import('webgpu')) as unknown as typeof dawn;
