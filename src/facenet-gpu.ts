@@ -1,5 +1,5 @@
 import type { BackendHost } from './backends/host.ts';
-import { findAdapter, hasRelaxedSimd, hasSimd, type Opened, openBackend } from './backends/open.ts';
+import { answersOf, findAdapter, hasRelaxedSimd, hasSimd, type Opened, openBackend } from './backends/open.ts';
 import { FaceNetError } from './errors.ts';
 import type { Clustering, ClusterOptions as VectorClusterOptions } from './faces/clustering.ts';
 import { squaredDistance } from './faces/distance.ts';
@@ -210,6 +210,8 @@ export interface Capabilities {
     readonly software?: boolean;
     readonly f16?: boolean;
     readonly timestamps?: boolean;
+    /** Whether the adapter gives the right answers to small questions, in words. create() refuses one that does not. */
+    readonly answers?: string;
   };
   readonly wasm: {
     readonly simd: boolean;
@@ -1022,8 +1024,9 @@ export async function probe(host: Host): Promise<Capabilities> {
           software: found.software,
           f16: found.adapter.features.has('shader-f16'),
           timestamps: found.adapter.features.has('timestamp-query'),
+          // Lets go of the adapter.
+          answers: await answersOf(found),
         };
-  if (typeof found !== 'string') found.release();
   const single = host.singleThreadReason;
   host.relaxedSimd?.();
   return {
