@@ -11,6 +11,7 @@ export interface GlobalOptions {
   readonly backend: 'auto' | 'webgpu' | 'wasm';
   readonly threads?: number;
   readonly batch?: number;
+  readonly precision?: 'f32' | 'f16';
 }
 
 /** Options of the commands that read photos. */
@@ -53,13 +54,14 @@ export class Context {
     use: (net: FaceNetGPU) => Promise<T>,
     model: CreateOptions['model'] = this.#options.model,
   ): Promise<T> {
-    const { backend, threads, batch } = this.#options;
+    const { backend, threads, batch, precision } = this.#options;
     const options: CreateOptions = {
       model,
       backend,
       signal: this.signal,
       ...(threads !== undefined && { threads }),
       ...(batch !== undefined && { batchSize: batch }),
+      ...(precision !== undefined && { precision }),
     };
     const net = await FaceNetGPU.create(options);
     try {

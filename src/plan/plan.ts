@@ -8,7 +8,7 @@ import { align, bytesPerElement, Lifetimes } from './memory.ts';
 import type { Backend, Program, Read, StepTimes } from './runner.ts';
 import { acceptsRange, type Schedule, schedule, updatedSlot } from './schedule.ts';
 import type { DeviceBuffer, Step, TensorRef } from './step.ts';
-import type { Store } from './store.ts';
+import { HALF, type Store } from './store.ts';
 
 export interface PlanOptions {
   /** Largest batch of one run. */
@@ -90,9 +90,11 @@ export class Plan {
     }
     const names = Object.keys(outputs);
     // Tensors larger than a kernel can see are computed with in parts; few models have any.
-    const large = graph.parameters.some(({ name }) => store.parts(name).length > 1);
-    const given = { graph, outputs: Object.values(outputs) };
-    const fitting = large ? (await import('./storage.ts')).splitLarge(graph, given.outputs, store) : given;
+    const written = { graph, outputs: Object.values(outputs) };
+    const halves = store.names.some((name) => name.endsWith(HALF));
+    const given = halves ? (await import('./halves.ts')).withHalves(graph, written.outputs, store) : written;
+    const large = given.graph.parameters.some(({ name }) => store.parts(name).length > 1);
+    const fitting = large ? (await import('./storage.ts')).splitLarge(given.graph, given.outputs, store) : given;
     const optimised = optimise(fitting.graph, fitting.outputs, fuse);
     const named = new Map(names.map((name, index) => [name, optimised.outputs[index] as Value]));
     const layout = new Layout(optimised.graph, [...named.values()], backend, store, batchSize);

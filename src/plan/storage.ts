@@ -75,8 +75,10 @@ export function splitLarge(
       return ranges(value, dy, widths).map((range) => apply({ x: whole(x), dy: range }));
     }
     const weights = inputs.weight && parts.get(inputs.weight);
-    if (operator.name === 'linear' && weights) {
-      const widths = weights.map((part) => columns(part.shape));
+    if ((operator.name === 'linear' || operator.name === 'halfLinear') && weights) {
+      // Words of two halves are two columns of y.
+      const each = operator.name === 'halfLinear' ? 2 : 1;
+      const widths = weights.map((part) => each * columns(part.shape));
       if (entry === 'forward') {
         const { x, bias } = inputs as { x: Value; bias?: Value };
         const biases = bias ? ranges(value, bias, widths) : [];

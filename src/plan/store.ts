@@ -4,6 +4,9 @@ import { partWidths } from './memory.ts';
 import type { Backend } from './runner.ts';
 import type { DeviceBuffer, TensorRef } from './step.ts';
 
+/** Behind the name of a parameter that is kept as words of two float16 (halves.ts). */
+export const HALF = '~half';
+
 /** Columns of a tensor in a buffer of their own: all of them, but where the tensor is larger than a kernel can see. */
 export interface StorePart {
   readonly name: string;
