@@ -1,6 +1,7 @@
 import type { BackendHost } from './backends/host.ts';
 import { answersOf, findAdapter, hasRelaxedSimd, hasSimd, type Opened, openBackend } from './backends/open.ts';
 import { FaceNetError } from './errors.ts';
+import { alignmentTemplate } from './faces/alignment-templates.ts';
 import type { Clustering, ClusterOptions as VectorClusterOptions } from './faces/clustering.ts';
 import { squaredDistance } from './faces/distance.ts';
 import { Embedder, pack } from './faces/embedder.ts';
@@ -776,6 +777,14 @@ export class FaceNet {
     });
   }
 
+  /** The device that `net` computes on at present, for a detector that shares it; replaced first where it was lost. @throws 'disposed'. */
+  static lend(net: FaceNet): Promise<Opened> {
+    return net.#enqueue('lend', undefined, async () => {
+      if (net.#parts.replace) await net.#device.opened.backend.run([], []);
+      return net.#device.opened;
+    });
+  }
+
   /** What the backend holds; equal before and after means nothing leaked. */
   counters(): ReturnType<Opened['backend']['counters']> {
     return this.#device.opened.backend.counters();
@@ -790,14 +799,6 @@ export class FaceNet {
   async #compute(placed: readonly Placed[]): Promise<Float32Array> {
     const { mirrored } = this.#parts;
     const { embedder } = this.#device;
-  /** The device that `net` computes on at present, for a detector that shares it; replaced first where it was lost. @throws 'disposed'. */
-  static lend(net: FaceNet): Promise<Opened> {
-    return net.#enqueue('lend', undefined, async () => {
-      if (net.#parts.replace) await net.#device.opened.backend.run([], []);
-      return net.#device.opened;
-    });
-  }
-
     if (!mirrored) return embedder.embed(pack(placed, embedder.preprocessing));
     const both = [...placed, ...placed.map(mirror)];
     // Room for one face only: two runs.
@@ -1179,7 +1180,13 @@ function preprocessingOf({ input, pixels, template }: ModelMetadata): Preprocess
     scale: [scale, scale, scale],
     shift: mean.map((value) => (value === 0 ? 0 : -value * scale)) as unknown as Preprocessing['shift'],
     ...('standardisation' in pixels && { standardisation: pixels.standardisation }),
-    template: { ...template, width: input.width, height: input.height },
+    template: {
+      ...template,
+      width: input.width,
+      height: input.height,
+      // Three points need 68 landmarks; for the five that detectors give, the template has five of its own.
+      ...(template.name === 'openface' && { fivePoints: alignmentTemplate('openface', input.width).fivePoints ?? [] }),
+    },
   };
 }
 
