@@ -1,4 +1,4 @@
-import { Detector, type DetectorOptions, loadDetector } from './face-detector.ts';
+import type { Detector, DetectorOptions } from './face-detector.ts';
 import { type Capabilities, type CreateOptions, FaceNet, load, probe } from './facenet-gpu.ts';
 import { BrowserHost } from './io/browser-host.ts';
 
@@ -48,11 +48,16 @@ export class FaceNetGPU extends FaceNet {
   }
 }
 
-/** Finds faces in photos. Strings are URLs. */
-export class FaceDetector extends Detector {
+/** Finds faces in photos. Strings are URLs. What it is made of is loaded by the first `create`: a page that only embeds loads none of it. */
+// biome-ignore lint/complexity/noStaticOnlyClass: the methods come with the import.
+// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: as above; there are no properties.
+export class FaceDetector {
   /** Opens a detector's file; see `DetectorOptions.model`. @throws 'model', 'input', 'device', 'aborted'. */
   static async create(options: DetectorOptions): Promise<FaceDetector> {
+    const { Detector, loadDetector } = await import('./face-detector.ts');
+    Object.setPrototypeOf(FaceDetector.prototype, Detector.prototype);
     const host = new BrowserHost();
-    return new FaceDetector(host, await loadDetector(host, options));
+    return Reflect.construct(Detector, [host, await loadDetector(host, options)], FaceDetector);
   }
 }
+export interface FaceDetector extends Detector {}

@@ -54,6 +54,12 @@ const portrait = async (): Promise<Pixels> => {
   return part({ data: rgba, width, height }, [500, 400, 416, 416]);
 };
 
+/** What an object holds on its device; pipelines are kept for those who come later. */
+function held(net: FaceNetGPU) {
+  const { buffers, bytes, programs } = net.counters();
+  return { buffers, bytes, programs };
+}
+
 function differences(found: readonly DetectedFace[], expected: readonly DetectedFace[]): number {
   expect(found.length).toBe(expected.length);
   let worst = 0;
@@ -126,14 +132,14 @@ describe(`FaceDetector with tiny-face on ${backend}`, () => {
 
   test('on the device of a model, which goes on after it', async () => {
     const net = await FaceNetGPU.create({ model: 'dlib-resnet', backend, threads: 1, batchSize: 1 });
-    const before = net.counters();
+    const before = held(net);
     const sharing = await FaceDetector.create({ model: tinyFace, share: net });
     expect(sharing.why).toBe(net.why);
     const [found] = await sharing.detect(face);
     const { count } = await net.embed({ image: face, ...found! });
     expect(count).toBe(1);
     await sharing.dispose();
-    expect(net.counters()).toEqual(before);
+    expect(held(net)).toEqual(before);
     expect((await net.embed({ image: face, ...found! })).count).toBe(1);
     await expect(FaceDetector.create({ model: tinyFace, share: net, backend: 'wasm' })).rejects.toMatchObject({
       code: 'input',
@@ -277,7 +283,7 @@ describe.runIf(existsSync(weightsFile))(`MTCNN on ${backend} (skipped loudly wit
 
   test.runIf(onProcessor && existsSync(join(data, 'photos')))('in the photos: what the reference found', async () => {
     const { photos } = JSON.parse(readFileSync(join(data, 'photos', 'photos.json'), 'utf8')) as {
-      photos: { file: string; mtcnn?: { box: number[]; points: [number, number][] }[] }[];
+      photos: { file: string; mtcnn?: { box: [number, number, number, number]; points: [number, number][] }[] }[];
     };
     let boxes = 0;
     let near = 0;
@@ -287,15 +293,13 @@ describe.runIf(existsSync(weightsFile))(`MTCNN on ${backend} (skipped loudly wit
       const photo = await reader.read(join(data, 'photos', file));
       const found = await detector.detect(photo, { minFace: Math.max(photo.width, photo.height) > 400 ? 40 : 20 });
       if (found.length !== mtcnn.length) odd.push(`${file}: ${found.length} faces of ${mtcnn.length}`);
-      for (const { box: [x1, y1, x2, y2] = [], points } of mtcnn as {
-        box: [number, number, number, number];
-        points: [number, number][];
-      }[]) {
+      for (const { box: corners, points } of mtcnn) {
+        const [x1, y1, x2, y2] = corners;
         const overlaps = found.map(({ box }) => {
-          const width = Math.min(x2!, box.x + box.width) - Math.max(x1!, box.x);
-          const height = Math.min(y2!, box.y + box.height) - Math.max(y1!, box.y);
+          const width = Math.min(x2, box.x + box.width) - Math.max(x1, box.x);
+          const height = Math.min(y2, box.y + box.height) - Math.max(y1, box.y);
           const shared = Math.max(0, width) * Math.max(0, height);
-          return shared / ((x2! - x1!) * (y2! - y1!) + box.width * box.height - shared);
+          return shared / ((x2 - x1) * (y2 - y1) + box.width * box.height - shared);
         });
         const best = Math.max(...overlaps);
         const own = found[overlaps.indexOf(best)]!;
@@ -337,7 +341,7 @@ describe.runIf(existsSync(weightsFile))(`MTCNN on ${backend} (skipped loudly wit
   test.runIf(onProcessor)('any picture: none, tiny, a strip of 20,000, without alpha, grey, upside down', async () => {
     for (const photo of [flat(1, 1), flat(1, 700), flat(20_000, 3), flat(640, 480, 3, 0), flat(480, 640, 4, 255)])
       expect(await detector.detect(photo)).toEqual([]);
-    expect(Array.isArray(await detector.detect(flat(20_000, 40)))).toBe(true);
+    expect(Array.isArray(await detector.detect(flat(20_000, 40), { minFace: 20 }))).toBe(true);
     const [rgba] = await detector.detect(face);
     const three = new Uint8Array(face.width * face.height * 3);
     const clear = Uint8Array.from(face.data);

@@ -149,11 +149,13 @@ async function sheetOf(
     const bytes = await readFile(photoPath(root, photo));
     const unit = Math.max(width, height);
     const marks = own.map(({ name, face: { box, landmarks } }) => {
-      const points = landmarks.map(([x, y]) => `<circle cx="${x.toFixed(1)}" cy="${y.toFixed(1)}" r="${unit / 350}"/>`);
-      return `<rect x="${box.x.toFixed(1)}" y="${box.y.toFixed(1)}" width="${box.width.toFixed(1)}" height="${box.height.toFixed(1)}"/>${points.join('')}<text x="${box.x.toFixed(1)}" y="${(box.y - unit / 150).toFixed(1)}" style="font-size:${unit / 35}px">${name}</text>`;
+      const points = landmarks.map(
+        ([x, y]) => `<circle cx="${x.toFixed(1)}" cy="${y.toFixed(1)}" r="${Math.round(unit / 350)}"/>`,
+      );
+      return `<rect x="${box.x.toFixed(1)}" y="${box.y.toFixed(1)}" width="${box.width.toFixed(1)}" height="${box.height.toFixed(1)}"/>${points.join('')}<text x="${box.x.toFixed(1)}" y="${(box.y - unit / 150).toFixed(1)}" style="font-size:${Math.round(unit / 35)}px;fill:#4e4;stroke:none">${name}</text>`;
     });
     parts.push(
-      `<h2>${photo}</h2><svg viewBox="0 0 ${width} ${height}" fill="none" stroke="#4e4" stroke-width="${unit / 400}"><image width="${width}" height="${height}" href="data:image/jpeg;base64,${bytes.toString('base64')}"/><g>${marks.join('').replaceAll('<text ', '<text fill="#4e4" stroke="none" ')}</g></svg>`,
+      `<h2>${photo}</h2><svg viewBox="0 0 ${width} ${height}" fill="none" stroke="#4e4" stroke-width="${unit / 400}"><image width="${width}" height="${height}" href="data:image/jpeg;base64,${bytes.toString('base64')}"/>${marks.join('')}</svg>`,
     );
     const crops: string[] = [];
     for (const { name, face } of own) {
