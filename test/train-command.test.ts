@@ -263,6 +263,24 @@ describe('facenet train', () => {
     expect(loss(folderRun.out)).toEqual(loss(ended.out));
   });
 
+  test('pictures of mixed sizes and shapes are cut to the crop', { timeout: 60_000 }, async () => {
+    const mixed = at('mixed');
+    for (const person of ['a', 'b', 'c']) {
+      mkdirSync(join(mixed, person), { recursive: true });
+      [24, 31, 64].forEach((side, i) => {
+        const [width, height] = [side, side + 7 * i];
+        const data = Uint8Array.from(
+          { length: width * height * 3 },
+          (_, at) => (at * person.charCodeAt(0) + i * 40) & 255,
+        );
+        writeFileSync(join(mixed, person, `${i}.png`), png({ data, width, height }));
+      });
+    }
+    const ended = await facenet(['--json', 'train', mixed, ...tiny, '--steps', '2', '--checkpoint', at('mixed.ckpt')]);
+    expect(ended.code, ended.err).toBe(0);
+    expect(Number.isFinite((JSON.parse(ended.out) as { last: { loss: number } }).last.loss)).toBe(true);
+  });
+
   test('a teacher: target embeddings found by folder and name', { timeout: 120_000 }, async () => {
     const files = readdirSync(people).flatMap((name) =>
       readdirSync(join(people, name)).map((file) => join('x', name, file)),

@@ -3,6 +3,7 @@
 // on: none
 import { afterAll, describe, expect, test } from 'vitest';
 import { Philox } from '../src/graph/philox.ts';
+import { writeCheckpoint } from '../src/io/checkpoint.ts';
 import { defineNetwork, type Network } from '../src/networks/network.ts';
 import { add } from '../src/ops/add.ts';
 import { globalAveragePool } from '../src/ops/globalAveragePool.ts';
@@ -137,6 +138,15 @@ describe('a run is named', () => {
     expect(broken.step).toBe(6);
     expect(broken.stopped).not.toBe('done');
   });
+});
+
+test('a state with a number that is not finite is no checkpoint', () => {
+  for (const value of [Number.NaN, Number.POSITIVE_INFINITY]) {
+    const tensors = new Map([['conv1/weight', { shape: [3], data: Float32Array.of(1, value, 2) }]]);
+    expect(() => writeCheckpoint({ tensors, metadata: new Map() })).toThrow(
+      /finite, got (NaN|Infinity) in conv1\/weight/,
+    );
+  }
 });
 
 test('the state of before a collapse goes on as if nothing had happened', async () => {
