@@ -254,6 +254,9 @@ ${row('decisions as plain wasm', ({ decisions }) => (reference && decisions.leng
 ${row('loss of step 10', ({ losses }) => (losses.length === 10 ? losses[9].toPrecision(6) : 'failed'))}
 ${row('largest difference of the ten losses from plain wasm', ({ losses }) => (reference && losses.length === 10 ? Math.max(...losses.map((loss, i) => Math.abs(loss - reference.losses[i]))).toExponential(1) : 'failed'))}
 
+Ten steps of random weights select other triplets as soon as one distance rounds to the other side, and every later step differs: losses are compared
+bit for bit among equal arithmetic only; single steps are held to float64 by the operators above.
+
 ## Empty cells and failures
 
 ${numbered
@@ -288,7 +291,7 @@ async function main(args) {
   for (const runtime of wanted) {
     const old = before.find((report) => report.runtime === runtime.name);
     if (args.includes('--write') || (only !== undefined && !runtime.name.includes(only))) {
-      reports.push(old ?? { runtime: runtime.name, missing: 'not run yet' });
+      reports.push(old ?? { runtime: runtime.name, missing: 'not run yet: npm run conformance' });
       continue;
     }
     console.error(`== ${runtime.name}`);
@@ -302,7 +305,7 @@ async function main(args) {
     const merged = wanted.map(({ name }) =>
       name === runtime.name
         ? reports.at(-1)
-        : (now.find((r) => r.runtime === name) ?? { runtime: name, missing: 'not run yet' }),
+        : (now.find((r) => r.runtime === name) ?? { runtime: name, missing: 'not run yet: npm run conformance' }),
     );
     writeFileSync(file, `${JSON.stringify({ versions: versions(), runtimes: merged })}\n`);
   }
