@@ -1,7 +1,7 @@
 // area: tasks
-// on: none lavapipe
+// on: none
 //
-// The package in Deno: on wasm the bits of Node, for one thread and for two; on WebGPU, which is wgpu and naga there, near them.
+// The package in Deno: on wasm the bits of Node, for one thread and for two.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -9,9 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { sampleFaces } from './golden-faces.ts';
-import { distance } from './page-report.ts';
 
-const adapter = process.env.FACENET_ADAPTER ?? 'none';
 const folder = mkdtempSync(join(tmpdir(), 'facenet-deno-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -45,7 +43,7 @@ let files = 0;
 function inDeno(options: object): { why: string; data: number[] } {
   const file = join(folder, `${++files}.mjs`);
   writeFileSync(file, program(options));
-  return run(deno as string, ['run', '--allow-all', '--unstable-webgpu', '--no-prompt', file]);
+  return run(deno as string, ['run', '--allow-all', '--no-prompt', file]);
 }
 
 describe.skipIf(deno === null)('Deno (skipped loudly without the package deno)', () => {
@@ -55,17 +53,9 @@ describe.skipIf(deno === null)('Deno (skipped loudly without the package deno)',
     node = run(process.execPath, ['--input-type=module', '-e', program(plain)]);
   }, 60_000);
 
-  if (adapter === 'none') {
-    test.each([1, 2])('plain wasm, %i threads: the bits of Node', { timeout: 60_000 }, (threads) => {
-      const { why, data } = inDeno({ ...plain, threads });
-      expect(why).toContain(`${threads} thread`);
-      expect(data).toEqual(node.data);
-    });
-    return;
-  }
-  test('WebGPU: within 1e-4 of wasm', { timeout: 180_000 }, () => {
-    const { why, data } = inDeno({ backend: 'webgpu' });
-    expect(why).toMatch(/WebGPU on/);
-    expect(distance(data, node.data)).toBeLessThan(1e-4);
+  test.each([1, 2])('plain wasm, %i threads: the bits of Node', { timeout: 60_000 }, (threads) => {
+    const { why, data } = inDeno({ ...plain, threads });
+    expect(why).toContain(`${threads} thread`);
+    expect(data).toEqual(node.data);
   });
 });
