@@ -72,8 +72,6 @@ export const chromiumArguments = [
   '--disable-background-networking',
   '--disable-component-update',
   '--disable-sync',
-  // Tests crash the GPU process on purpose; after a few times Chromium would go on without one.
-  '--disable-gpu-process-crash-limit',
 ];
 
 /** What the entry's companion in Node expects, ready to be served; nothing without a companion. */
@@ -122,12 +120,6 @@ async function main(args) {
     const uncaught = [];
     page.on('console', (message) => console.log(`[page] ${message.text()}`));
     page.on('pageerror', (error) => uncaught.push(`uncaught: ${error.message}`));
-    // The page of test/gpu-crash.browser.ts calls it.
-    await page.exposeFunction('crashGpuProcess', async () => {
-      const tab = await context.newPage();
-      await tab.goto('chrome://gpucrash').catch(() => {});
-      await tab.close();
-    });
     await page.goto(`${site.origin}/`);
     const seconds = Number(option('--seconds') ?? 600);
     let timer;
