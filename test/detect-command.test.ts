@@ -25,7 +25,9 @@ writeFileSync(blank, Buffer.concat([Buffer.from('P6 64 48 255\n'), Buffer.alloc(
 const broken = join(folder, 'broken.jpg');
 writeFileSync(broken, 'no picture');
 
-test('a line a photo, which is a list for --landmarks; crops and drawings; a photo without faces is an answer', () => {
+test('a line a photo, which is a list for --landmarks; crops and drawings; a photo without faces is an answer', {
+  timeout: 180_000,
+}, () => {
   const [crops, drawn] = [join(folder, 'crops'), join(folder, 'drawn')];
   const { status, stdout } = facenet('--jsonl', 'detect', photo, blank, '--crops', crops, '--draw', drawn);
   expect(status).toBe(0);
@@ -50,7 +52,7 @@ test('a line a photo, which is a list for --landmarks; crops and drawings; a pho
   );
 });
 
-test('exit codes: no face 3, several faces 3, left out 6, no such detector 4, usage 2', () => {
+test('exit codes: no face 3, several faces 3, left out 6, no such detector 4, usage 2', { timeout: 180_000 }, () => {
   expect(facenet('embed', blank, '--detect')).toMatchObject({ status: 3 });
   const several = facenet('verify', photo, photo, '--detect');
   expect([several.status, several.stderr]).toEqual([3, expect.stringContaining('--largest')]);
