@@ -1,3 +1,4 @@
+import type { KernelStep } from '../../../graph/operator.ts';
 import { size } from '../../../graph/shape.ts';
 import type { Family, FamilyTable } from '../../../plan/lowering.ts';
 import type { WebGpuAdapter } from '../webgpu-backend.ts';
@@ -11,17 +12,15 @@ const gathered: Family<WebGpuAdapter> = {
   ...vec4('inputGradient', ['x', 'output', 'dy', 'dx']),
   lower({ x, dy }) {
     const [pixels, windows] = [size(x as NonNullable<typeof x>) / 4, size(dy as NonNullable<typeof dy>) / 4];
-    return {
-      steps: [
-        { kernel: 'findMaximum4', tensors: { x4: 'x', found4: 'first' }, launch: { invocations: windows } },
-        {
-          kernel: 'inputGradient4',
-          tensors: { firstMaximum4: 'first', dy4: 'dy', dx4: 'dx' },
-          launch: { invocations: pixels },
-        },
-      ],
-      scratch: { first: 4 * windows },
-    };
+    const steps: KernelStep[] = [
+      { kernel: 'findMaximum4', tensors: { x4: 'x', found4: 'first' }, launch: { invocations: windows } },
+      {
+        kernel: 'inputGradient4',
+        tensors: { firstMaximum4: 'first', dy4: 'dy', dx4: 'dx' },
+        launch: { invocations: pixels },
+      },
+    ];
+    return { steps, scratch: { first: 4 * windows } };
   },
 };
 
