@@ -23,7 +23,6 @@ import { fileURLToPath } from 'node:url';
 import { build as esbuild } from 'esbuild';
 import type { BrowserContext } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-// @ts-expect-error: JavaScript without declarations
 import { findChromium } from './machine.mjs';
 
 const root = fileURLToPath(new URL('../', import.meta.url));
