@@ -3,7 +3,8 @@
 //   node build.mjs [all]            wasm, bundle, types, models
 //   node build.mjs wasm             asm/*.ts -> dist/facenet*.wasm
 //   node build.mjs bundle           src/     -> dist/*.js, dist/THIRD_PARTY_NOTICES
-//   node build.mjs types            src/     -> dist/types/
+//   node build.mjs types            src/     -> dist/types/, one file an entry
+//   node build.mjs api              src/     -> docs/api-surface.md
 //   node build.mjs models           model files of other programs -> dist/models/
 //   node build.mjs check            types, lint, format, text rules, shaders against definitions
 //   node build.mjs run FILE [ARG]   runs one TypeScript program of the repository
@@ -326,19 +327,81 @@ export function notices(packages) {
 
 // -- the rest --------------------------------------------------------------------------------------------------------
 
-async function types() {
-  if (!existsSync(at('src', 'index.ts')) && files('src', /\.ts$/).length === 0) return;
-  rmSync(at('dist', 'types'), { recursive: true, force: true });
-  await node([at('node_modules', 'typescript', 'bin', 'tsc'), '-p', at('src', 'tsconfig.json')]);
-  // The sources import './x.ts'; declarations that say './x.js' are understood by every TypeScript since 4.7.
-  for (const file of readdirSync(at('dist', 'types'), { recursive: true, encoding: 'utf8' })) {
-    if (!file.endsWith('.d.ts')) continue;
-    const text = readFileSync(at('dist', 'types', file), 'utf8');
-    writeFileSync(
-      at('dist', 'types', file),
-      text.replaceAll(/((?:from|import\(?)\s*(['"])\.[^'"\n]*)\.ts\2/g, '$1.js$2'),
+/** Entries with an interface of their own: name, source without its ending, which is also the name in dist/types. */
+const interfaces = [
+  ['facenet-gpu in browsers', 'index'],
+  ['facenet-gpu in Node, facenet-gpu/node', 'node'],
+  ['facenet-gpu/detection', 'detection'],
+  ['facenet-gpu/evaluate', 'evaluate'],
+  ['facenet-gpu/worker in browsers', 'worker/browser'],
+  ['facenet-gpu/worker in Node', 'worker/node'],
+];
+
+/** The declarations of each of `interfaces`, each rolled up into one text that imports nothing of ours. */
+async function declarations() {
+  const folder = at('.cache', 'types', String(process.pid));
+  try {
+    const tsc = at('node_modules', 'typescript', 'bin', 'tsc');
+    await node([tsc, '-p', at('src', 'tsconfig.json'), '--outDir', folder]);
+    const { generateDtsBundle } = await import('dts-bundle-generator');
+    // Of the declarations, not of the sources: those were checked just now, and import shaders that only bundlers know.
+    const configuration = join(folder, 'tsconfig.json');
+    writeFileSync(configuration, JSON.stringify({ extends: at('tsconfig.json'), include: [] }));
+    return generateDtsBundle(
+      interfaces.map(([, file]) => ({
+        filePath: join(folder, `${file}.d.ts`),
+        output: { noBanner: true, sortNodes: true, exportReferencedTypes: false },
+      })),
+      { preferredConfigPath: configuration },
     );
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
   }
+}
+
+async function types() {
+  const texts = await declarations();
+  rmSync(at('dist', 'types'), { recursive: true, force: true });
+  for (const [index, [, file]] of interfaces.entries()) {
+    mkdirSync(dirname(at('dist', 'types', file)), { recursive: true });
+    writeFileSync(at('dist', 'types', `${file}.d.ts`), texts[index]);
+  }
+}
+
+/** What users can see of each entry, without comments: its difference is the review of a change of the interface. */
+async function surface() {
+  const known = new Set();
+  const parts = (await declarations()).map((text, index) => {
+    const bare = text.replaceAll(/^[ \t]*\/\*\*[\s\S]*?\*\/[ \t]*\n/gm, '').replaceAll(/[ \t]*\/\*\*.*?\*\//g, '');
+    const blocks = bare.trim().split(/\n(?=[a-z])/);
+    // Most entries share most of their declarations: each is shown once.
+    const fresh = blocks.filter((block) => !known.has(block) && block !== 'export {};');
+    for (const block of blocks) known.add(block);
+    const shared = blocks.filter((block) => !fresh.includes(block) && block.startsWith('export '));
+    const names = shared
+      .flatMap((block) => /^export (?:declare )?(?:abstract )?\w+ (\w+)/.exec(block)?.[1] ?? [])
+      .sort();
+    return [
+      `## ${interfaces[index][0]}\n`,
+      ...(names.length > 0 ? [`As above: ${names.join(', ')}.\n`] : []),
+      `\`\`\`ts\n${fresh.join('\n')}\n\`\`\`\n`,
+    ].join('\n');
+  });
+  return `# Interface\n\nWritten by \`node build.mjs api\`, held by \`node build.mjs check\`. A change here is a change for users: read it twice.\nDeclarations without \`export\` cannot be imported by name; they are parts of those that can.\n\n${parts.join('\n')}`;
+}
+
+const surfaceFile = at('docs', 'api-surface.md');
+
+async function api() {
+  writeFileSync(surfaceFile, await surface());
+}
+
+async function checkSurface() {
+  const written = existsSync(surfaceFile) ? readFileSync(surfaceFile, 'utf8') : '';
+  if (written !== (await surface()))
+    throw new BuildError(
+      'docs/api-surface.md must be what users see, got another state. Run node build.mjs api and review its difference.',
+    );
 }
 
 /** Converts model files of other programs, found in development packages, to safetensors. */
@@ -373,6 +436,7 @@ async function check() {
   await attempt('format (npm run format)', () =>
     node([biome, 'check', '--linter-enabled=false', '--reporter=summary', '--max-diagnostics=50', ...colours]),
   );
+  await attempt('interface', checkSurface);
   await attempt('text', () => node([at('test', 'text-rules.mjs')]));
   const promised = ['facenet-gpu.js', 'facenet-gpu.node.js', 'evaluate.js', 'worker.js', 'cli.js', 'types/index.d.ts'];
   if (promised.every((name) => existsSync(at('dist', name)))) {
@@ -405,7 +469,7 @@ async function start(args) {
   await node([at('dist', 'start.js'), ...args]);
 }
 
-const commands = { all, wasm, bundle, types, models, check, run, start };
+const commands = { all, wasm, bundle, types, api, models, check, run, start };
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [command = 'all', ...args] = process.argv.slice(2);

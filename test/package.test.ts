@@ -96,6 +96,30 @@ describe('the tarball', () => {
       if (existsSync(join(root, path))) expect(files).toContain(path);
     }
   });
+
+  test('publint and attw find nothing', async () => {
+    const tarball = join(folder, packed.filename);
+    const { publint } = await import('publint');
+    const bytes = Uint8Array.from(readFileSync(tarball));
+    expect((await publint({ strict: true, pack: { tarball: bytes.buffer } })).messages).toEqual([]);
+    const attw = join(root, 'node_modules', '@arethetypeswrong', 'cli', 'dist', 'index.js');
+    // The package is ES modules alone and says so: what `require` and resolution by Node 10 would find is not asked.
+    const args = [attw, tarball, '--no-definitely-typed', '--profile', 'esm-only', '--format', 'ascii', '--no-emoji'];
+    const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+    expect(status, stdout + stderr).toBe(0);
+    for (const entry of ['', '/node', '/detection', '/evaluate', '/worker'])
+      expect(stdout).toContain(`"facenet-gpu${entry}"`);
+  });
+
+  test('has one declaration file an entry, which imports nothing', () => {
+    const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { exports: object };
+    const named = [...JSON.stringify(exports).matchAll(/"types":"\.\/([^"]+)"/g)].map(([, path]) => path as string);
+    const shipped = packed.files.map(({ path }) => path).filter((path) => path.startsWith('dist/types/'));
+    expect(shipped.sort()).toEqual([...new Set(named)].sort());
+    expect(shipped).toHaveLength(6);
+    for (const path of shipped)
+      expect(readFileSync(join(root, path), 'utf8'), path).not.toMatch(/^import\b|\bfrom ['"]|import\(/m);
+  });
 });
 
 // With an adapter only what needs it.
