@@ -72,6 +72,9 @@ export const chromiumArguments = [
   '--disable-background-networking',
   '--disable-component-update',
   '--disable-sync',
+  // Tests crash the GPU process on purpose; after a few times Chromium would go on without one, and give this site no other device.
+  '--disable-gpu-process-crash-limit',
+  '--disable-domain-blocking-for-3d-apis',
 ];
 
 /** What the entry's companion in Node expects, ready to be served; nothing without a companion. */
@@ -119,6 +122,17 @@ async function main(args) {
     const page = await context.newPage();
     const uncaught = [];
     page.on('console', (message) => console.log(`[page] ${message.text()}`));
+    // A real crash: Chromium starts another process, and every device of the old one is lost. Resolves when the old one is gone.
+    await page.exposeFunction('crashGpuProcess', async () => {
+      const session = await context.browser().newBrowserCDPSession();
+      const running = async () =>
+        (await session.send('SystemInfo.getProcessInfo')).processInfo.find(({ type }) => type === 'GPU')?.id;
+      const before = await running();
+      if (before === undefined) throw new Error('browser: no GPU process is there to be crashed');
+      await session.send('Browser.crashGpuProcess');
+      while ((await running()) === before) await new Promise((done) => setTimeout(done, 10));
+      await session.detach();
+    });
     page.on('pageerror', (error) => uncaught.push(`uncaught: ${error.message}`));
     await page.goto(`${site.origin}/`);
     const seconds = Number(option('--seconds') ?? 600);
