@@ -1,17 +1,22 @@
 // test/conformance-report.ts in a page: what test/conformance.mjs runs in Chromium, and what its --serve shows to anybody.
-import type { FaceNetGPU as Class } from '../src/index.ts';
-import { type RuntimeReport, report } from './conformance-report.ts';
+import type * as Library from '../src/index.ts';
+import { type LfwSample, type RuntimeReport, report } from './conformance-report.ts';
 
 /** Runs every backend that this browser has. */
 export async function run(backends?: readonly string[], tell = console.log): Promise<RuntimeReport> {
   const library = '/dist/facenet-gpu.js';
-  const { FaceNetGPU } = (await import(/* @vite-ignore */ library)) as { FaceNetGPU: typeof Class };
+  const { FaceNetGPU, FaceDetector } = (await import(/* @vite-ignore */ library)) as typeof Library;
+  // Only where test/conformance.mjs found the images.
+  const lfw = await fetch('/lfw.json');
   const threads = globalThis.crossOriginIsolated ? ['plain x2', 'relaxed x2'] : [];
   const gpu = (await navigator.gpu?.requestAdapter().catch(() => null)) ? ['webgpu'] : [];
   return report({
     runtime: navigator.userAgent,
     backends: backends ?? ['plain', 'relaxed', ...threads, ...gpu],
     create: (options) => FaceNetGPU.create(options),
+    openDetector: (options) => FaceDetector.create(options),
+    detector: '/dist/models/tiny-face.safetensors',
+    ...(lfw.ok && { lfw: (await lfw.json()) as LfwSample }),
     photos: '/node_modules/@vladmandic/face-api/demo/',
     tell,
     // Set by test/conformance.mjs.

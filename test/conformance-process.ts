@@ -1,14 +1,17 @@
-// test/conformance-report.ts in Node and in Deno: node conformance-process.mjs RUNTIME BACKENDS OUTPUT
-import { writeFileSync } from 'node:fs';
+// test/conformance-report.ts in Node and in Deno: node conformance-process.mjs RUNTIME BACKENDS OUTPUT LFW
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { FaceNetGPU } from '../src/node.ts';
-import { report } from './conformance-report.ts';
+import { FaceDetector, FaceNetGPU } from '../src/node.ts';
+import { type LfwSample, report } from './conformance-report.ts';
 
-const [runtime = '', backends = '', output = ''] = process.argv.slice(2);
+const [runtime = '', backends = '', output = '', lfw = ''] = process.argv.slice(2);
 await report({
   runtime,
   backends: backends.split(','),
   create: (options) => FaceNetGPU.create(options),
+  openDetector: (options) => FaceDetector.create(options),
+  detector: fileURLToPath(new URL('../dist/models/tiny-face.safetensors', import.meta.url)),
+  ...(existsSync(lfw) && { lfw: JSON.parse(readFileSync(lfw, 'utf8')) as LfwSample }),
   photos: fileURLToPath(new URL('../node_modules/@vladmandic/face-api/demo/', import.meta.url)),
   tell: (line) => console.error(line),
   keep: (found) => writeFileSync(output, JSON.stringify(found)),

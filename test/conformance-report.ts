@@ -1,14 +1,25 @@
 // What one runtime computes, for docs/conformance.md (test/conformance.mjs): every operator forward and backward on the cases of
-// conformance.test.ts, golden faces, ten training steps. Runs in Node, in Deno and in a page; nothing here knows which.
+// conformance.test.ts, every network whole, golden faces, detection, 300 pairs of LFW, ten training steps. Runs in Node, in Deno and in a page; nothing here knows which.
 
 import faces from '../demo/faces.json' with { type: 'json' };
+import type { Detector, DetectorOptions } from '../src/face-detector.ts';
 import type { CreateOptions, FaceNet } from '../src/facenet-gpu.ts';
+import { Graph } from '../src/graph/graph.ts';
+import { BATCH } from '../src/graph/shape.ts';
+import calibration from '../src/io/dlib-operating-points.json' with { type: 'json' };
+import { networks } from '../src/networks/networks.ts';
+import { Plan } from '../src/plan/plan.ts';
 import type { Backend } from '../src/plan/runner.ts';
+import { Store } from '../src/plan/store.ts';
 import { memoryDataset } from '../src/train/dataset.ts';
 import { openDevice, wasmBackend, webgpuBackend } from './backends.ts';
 import golden from './cases/golden-faces.json' with { type: 'json' };
+import tinyFaces from './cases/tiny-face.json' with { type: 'json' };
 import { conform, specs } from './conformance.ts';
+import { BATCH_SIZE, cases as networkCases, pixels, weights } from './networks-cases.ts';
+import { evaluate } from './networks-oracle.ts';
 import { distance } from './page-report.ts';
+import type { TinyFaceCases } from './tiny-face.ts';
 
 /** One operator on one backend. */
 export interface OperatorReport {
@@ -28,6 +39,18 @@ export interface BackendReport {
   readonly device: string;
   readonly seconds: number;
   readonly operators: Readonly<Record<string, OperatorReport>>;
+  /** L2 distance from the float64 embeddings, the worst of three pictures, by network; and bits of all embeddings. */
+  readonly networks: Readonly<Record<string, number>>;
+  readonly networkBits: string;
+  /** Faces found in the sample photos, those that the original program found, and the largest distance from its boxes and points in pixels. */
+  readonly detection?: {
+    readonly found: number;
+    readonly expected: number;
+    readonly worst: number;
+    readonly bits: string;
+  };
+  /** Pairs of LFW: 1 where taken for one person, 0 where not, and how many are right; left out without the images. */
+  readonly pairs?: { readonly decisions: string; readonly right: number; readonly bits: string };
   /** L2 distance from the float64 embedding, by face. */
   readonly faces: Readonly<Record<string, number>>;
   readonly faceBits: string;
@@ -62,6 +85,11 @@ class Digest {
   }
 }
 
+/** The promise of the design: L2 distance from the float64 embedding. */
+const EMBEDDING_BOUND = 1e-4;
+/** Pixels, as in test/tiny-face.test.ts: two programs in float32. */
+const DETECTION_BOUND = 0.05;
+
 /** Backends by name. */
 const openers: Readonly<Record<string, () => Promise<Backend | null>>> = {
   plain: () => wasmBackend({}),
@@ -82,14 +110,23 @@ const creators: Readonly<Record<string, Partial<CreateOptions>>> = {
 
 type Create = (options: CreateOptions) => Promise<FaceNet>;
 
+/** Photos in base64 with their five landmarks; pairs of their numbers, and whether they show one person. */
+export interface LfwSample {
+  readonly faces: readonly { readonly image: string; readonly landmarks: readonly (readonly [number, number])[] }[];
+  readonly pairs: readonly (readonly [number, number, boolean])[];
+}
+
 export interface ReportOptions {
   readonly runtime: string;
   readonly backends: readonly string[];
   readonly create: Create;
   /** Folder or address of the sample photos. */
   readonly photos: string;
-  /** Golden faces and ten training steps as well; default true. */
-  readonly whole?: boolean;
+  readonly openDetector: (options: DetectorOptions) => Promise<Detector>;
+  /** Path or address of the tiny face detector's file. */
+  readonly detector: string;
+  /** Left out on a machine without the images. */
+  readonly lfw?: LfwSample | undefined;
   readonly tell?: (line: string) => void;
   /** Given what is known so far, after each part: for a run that is stopped. */
   readonly keep?: (report: RuntimeReport) => void;
@@ -100,12 +137,15 @@ export async function report({
   runtime,
   backends,
   create,
+  openDetector,
   photos,
-  whole = true,
+  detector,
+  lfw,
   tell = () => {},
   keep = () => {},
 }: ReportOptions): Promise<RuntimeReport> {
   const found: BackendReport[] = [];
+  const exact: ExactNetworks = new Map();
   const when = new Date().toISOString().slice(0, 10);
   for (const name of backends) {
     tell(`${runtime}, ${name}`);
@@ -119,24 +159,27 @@ export async function report({
       found[at] = { ...before, ...part, seconds, failures: [...failures, ...stopped] };
       keep({ runtime, when, backends: found });
     };
+    const left = ['networks', 'golden faces', 'detection', 'pairs of LFW', 'ten training steps'];
     try {
       const backend = await openers[name]?.();
       if (!backend) throw new Error('no such backend here');
-      so({ device: await deviceOf(backend) }, ['operators', 'golden faces', 'ten training steps']);
+      so({ device: await deviceOf(backend) }, ['operators', ...left]);
       const operators: Record<string, OperatorReport> = {};
       for (const spec of specs) {
         operators[spec.operator.name] = await operatorOn(backend, spec);
         const failure = operators[spec.operator.name]?.failures[0];
         if (failure !== undefined) tell(`  ${spec.operator.name}: ${failure}`);
-        so({ operators }, ['further operators', 'golden faces', 'ten training steps']);
+        so({ operators }, ['further operators', ...left]);
       }
+      so(await networksOn(backend, exact, failures), left.slice(1));
       await backend.dispose();
     } catch (error) {
       failures.push(`operators: ${(error as Error).message}`);
     }
-    if (!whole) continue;
-    so(await embed(create, name, photos, failures), ['ten training steps']);
-    so(await train(create, name, failures));
+    so(await embed(create, name, photos, failures), left.slice(2));
+    so(await detect(openDetector, name, photos, detector, failures), left.slice(3));
+    so(await train(create, name, failures), lfw ? ['pairs of LFW'] : []);
+    if (lfw) so(await decide(create, name, lfw, failures));
   }
   return { runtime, when, backends: found };
 }
@@ -144,6 +187,8 @@ export async function report({
 const nothing: Omit<BackendReport, 'backend' | 'device'> = {
   seconds: 0,
   operators: {},
+  networks: {},
+  networkBits: '',
   faces: {},
   faceBits: '',
   decisions: [],
@@ -178,6 +223,120 @@ async function operatorOn(backend: Backend, spec: (typeof specs)[number]): Promi
   return { cases, skipped, error, share, bits: String(digest), failures };
 }
 
+/** Float64 embeddings by case: computed once for all backends. */
+type ExactNetworks = Map<string, Float64Array>;
+
+async function networksOn(backend: Backend, exact: ExactNetworks, failures: string[]) {
+  const away: Record<string, number> = {};
+  const digest = new Digest();
+  for (const testCase of networkCases) {
+    const { label, name, variant, picture } = testCase;
+    const store = new Store(backend);
+    let plan: Plan | undefined;
+    try {
+      const [x, values] = [pixels(testCase), weights(testCase)];
+      const graph = new Graph();
+      const y = networks[name].build(graph.input('x', [BATCH, picture.height, picture.width, 3]), variant);
+      const expected =
+        exact.get(label) ??
+        (evaluate(graph, [y], { x, ...Object.fromEntries(values) }, BATCH_SIZE).get(y) as Float64Array);
+      exact.set(label, expected);
+      for (const { name: parameter, shape } of graph.parameters)
+        store.set(parameter, values.get(parameter) as Float32Array, shape);
+      plan = await Plan.create(graph, { y }, backend, store, { batchSize: BATCH_SIZE });
+      const actual = (await plan.run({ x })).y as Float32Array;
+      digest.add(actual);
+      const row = actual.length / BATCH_SIZE;
+      away[label] = Math.max(
+        ...Array.from({ length: BATCH_SIZE }, (_, n) =>
+          distance(actual.subarray(n * row, (n + 1) * row), expected.subarray(n * row, (n + 1) * row)),
+        ),
+      );
+      if (!(away[label] <= EMBEDDING_BOUND)) failures.push(`network ${label}: ${away[label]} from float64`);
+    } catch (error) {
+      failures.push(`network ${label}: ${(error as Error).message}`);
+    } finally {
+      plan?.dispose();
+      store.dispose();
+    }
+  }
+  return { networks: away, networkBits: String(digest) };
+}
+
+/** The six photos whole, at the detector's own size, against what the original found. */
+async function detect(
+  open: ReportOptions['openDetector'],
+  name: string,
+  photos: string,
+  model: string,
+  failures: string[],
+): Promise<Partial<BackendReport>> {
+  const { backend, relaxed, threads } = creators[name] ?? {};
+  const digest = new Digest();
+  let [found, expected, worst] = [0, 0, 0];
+  try {
+    const detector = await open({
+      model,
+      ...(backend && { backend }),
+      ...(relaxed !== undefined && { relaxed }),
+      ...(threads && { threads }),
+    });
+    for (const { image, region, size, score, faces: original } of (tinyFaces as unknown as TinyFaceCases).cases) {
+      if (region || size !== 416) continue;
+      const seen = await detector.detect(photos + image, { minScore: score });
+      found += seen.length;
+      expected += original.length;
+      original.forEach(({ box: [x = 0, y = 0, width = 0, height = 0] }, i) => {
+        const box = seen[i]?.box;
+        if (!box) return;
+        digest.add(Float64Array.of(box.x, box.y, box.width, box.height, ...(seen[i]?.landmarks.flat() ?? [])));
+        const differences = [box.x - x, box.y - y, box.width - width, box.height - height].map(Math.abs);
+        worst = Math.max(worst, ...differences);
+      });
+    }
+    await detector.dispose();
+    if (found !== expected || !(worst < DETECTION_BOUND))
+      failures.push(`detection: ${found} of ${expected} faces, ${worst} pixels away`);
+  } catch (error) {
+    failures.push(`detection: ${(error as Error).message}`);
+  }
+  return { detection: { found, expected, worst, bits: String(digest) } };
+}
+
+/** Whether the photos of each pair show one person, by the threshold of best accuracy, which other people chose (bench/lfw.ts). */
+async function decide(
+  create: Create,
+  name: string,
+  { faces: photos, pairs }: LfwSample,
+  failures: string[],
+): Promise<Partial<BackendReport>> {
+  const threshold = calibration.points.find(({ source }) => source.includes('best accuracy'))?.threshold ?? Number.NaN;
+  try {
+    const net = await create({ model: 'dlib-resnet', batchSize: 8, ...creators[name] });
+    const { data, dimensions } = await net.embed(
+      photos.map(({ image, landmarks }) => ({
+        image: Uint8Array.from(atob(image), (character) => character.charCodeAt(0)),
+        landmarks: landmarks as [number, number][],
+      })),
+    );
+    await net.dispose();
+    const digest = new Digest();
+    digest.add(data);
+    const row = (n: number) => data.subarray(n * dimensions, (n + 1) * dimensions);
+    const decisions = pairs.map(([a, b]) => distance(row(a), row(b)) ** 2 <= threshold);
+    return {
+      pairs: {
+        decisions: decisions.map(Number).join(''),
+        right: pairs.filter(([, , same], i) => decisions[i] === same).length,
+        bits: String(digest),
+      },
+    };
+  } catch (error) {
+    failures.push(`pairs of LFW: ${(error as Error).message}`);
+    return {};
+  }
+}
+
 async function deviceOf(backend: Backend): Promise<string> {
   if (backend.name === 'wasm') return 'CPU';
   const opened = await openDevice();
@@ -198,7 +357,9 @@ async function embed(create: Create, name: string, photos: string, failures: str
         const { data } = await net.embed({ image: photos + image, landmarks: landmarks as [number, number][] });
         digest.add(data);
         vectors.push(data);
-        away[face] = distance(data, exact);
+        const apart = distance(data, exact);
+        away[face] = apart;
+        if (!(apart <= EMBEDDING_BOUND)) failures.push(`face ${face}: ${apart} from float64`);
       }
     await net.dispose();
   } catch (error) {

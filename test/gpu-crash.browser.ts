@@ -29,7 +29,8 @@ export async function run(): Promise<PageReport> {
     batchSize: 2,
     onDeviceLost: ({ recovered }) => told.push(recovered),
   });
-  const faces = Array.from({ length: 6 }, (_, i) => noise(i));
+  // Enough for the call to be under way when the crash arrives, some 0.2 s after it was asked for.
+  const faces = Array.from({ length: 80 }, (_, i) => noise(i));
   const { data: expected } = await net.embed(faces);
   for (let time = 1; time <= crashes; time++) {
     await checks.check(`crash ${time} while a call runs: the same bits, told once`, async () => {

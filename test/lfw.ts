@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type ListedPair, readLfwPairs } from '../src/faces/evaluation/pairs-file.ts';
+import { Philox } from '../src/graph/philox.ts';
 
 type Point = readonly [x: number, y: number];
 
@@ -64,6 +65,13 @@ export function lfwFaces(part: 'train' | 'eval'): ReadonlyMap<string, LfwFace> {
 /** LFW's own pairs of one archive; fold 0 is set 1 of 'train', set 7 of 'eval'. */
 export function lfwPairs(part: 'train' | 'eval'): readonly ListedPair[] {
   return readLfwPairs(read(`pairs-${part}.txt`)).pairs;
+}
+
+/** 150 pairs of one person and 150 of two, of the 1,800 of sets 7-9. */
+export function lfwSample(): readonly ListedPair[] {
+  const random = new Philox(7, 300);
+  const pairs = lfwPairs('eval');
+  return [true, false].flatMap((wanted) => random.shuffle(pairs.filter(({ same }) => same === wanted)).slice(0, 150));
 }
 
 /** Names of the people of a set, 1 to 10. */
