@@ -1,15 +1,10 @@
 // topK: CPU twin of shaders/topK.wgsl. Threads split the parts; each part keeps its k nearest in a sorted list, into which few of the
 // rows get. Distances as in pairwiseDistance: four interleaved partial sums and their pairwise sum.
-import { first, last, loadLanes, madd } from './vector';
+import { distance, fourDistances } from './distance';
+import { first, last } from './vector';
 
 const FAR: f32 = 3e38;
 const NOBODY: f32 = 3e7;
-
-// @ts-ignore: decorator
-@inline
-function sumLanes(v: v128): f32 {
-  return (f32x4.extract_lane(v, 0) + f32x4.extract_lane(v, 1)) + (f32x4.extract_lane(v, 2) + f32x4.extract_lane(v, 3));
-}
 
 // @ts-ignore: decorator
 @inline
@@ -48,46 +43,6 @@ function finish(list: usize, k: u32, outLists: u32): void {
   }
 }
 
-/** Squared distances of a query to four rows, `step` bytes apart. */
-// @ts-ignore: decorator
-@inline
-function fourDistances(query: usize, b: usize, step: usize, columns: u32): v128 {
-  const b1 = b + step, b2 = b1 + step, b3 = b2 + step;
-  let s0 = f32x4.splat(0), s1 = s0, s2 = s0, s3 = s0;
-  let c: u32 = 0;
-  for (; c + 4 <= columns; c += 4) {
-    const at = <usize>c << 2;
-    const x = v128.load(query + at);
-    const d0 = f32x4.sub(x, v128.load(b + at)), d1 = f32x4.sub(x, v128.load(b1 + at));
-    const d2 = f32x4.sub(x, v128.load(b2 + at)), d3 = f32x4.sub(x, v128.load(b3 + at));
-    s0 = madd(d0, d0, s0);
-    s1 = madd(d1, d1, s1);
-    s2 = madd(d2, d2, s2);
-    s3 = madd(d3, d3, s3);
-  }
-  if (c < columns) {
-    const at = <usize>c << 2, rest = columns - c;
-    const x = loadLanes(query + at, rest);
-    const d0 = f32x4.sub(x, loadLanes(b + at, rest)), d1 = f32x4.sub(x, loadLanes(b1 + at, rest));
-    const d2 = f32x4.sub(x, loadLanes(b2 + at, rest)), d3 = f32x4.sub(x, loadLanes(b3 + at, rest));
-    s0 = madd(d0, d0, s0);
-    s1 = madd(d1, d1, s1);
-    s2 = madd(d2, d2, s2);
-    s3 = madd(d3, d3, s3);
-  }
-  return f32x4(sumLanes(s0), sumLanes(s1), sumLanes(s2), sumLanes(s3));
-}
-
-function oneDistance(query: usize, b: usize, columns: u32): f32 {
-  let sum = f32x4.splat(0);
-  for (let c: u32 = 0; c < columns; c += 4) {
-    const at = <usize>c << 2;
-    const d = f32x4.sub(loadLanes(query + at, columns - c), loadLanes(b + at, columns - c));
-    sum = madd(d, d, sum);
-  }
-  return sumLanes(sum);
-}
-
 // @ts-ignore: decorator
 @inline
 function offerFour(list: usize, k: u32, distances: v128, row: u32): void {
@@ -115,8 +70,8 @@ export function topKScan(
       let row = p * part;
       for (; row + 4 <= until; row += 4) offerFour(list, k, fourDistances(asked, templates + <usize>row * step, step, columns), row);
       for (; row < until; row++) {
-        const distance = oneDistance(asked, templates + <usize>row * step, columns);
-        if (distance < load<f32>(list + (<usize>(k - 1) << 2))) insert(list, k, distance, <f32>row);
+        const d = distance(asked, templates + <usize>row * step, columns);
+        if (d < load<f32>(list + (<usize>(k - 1) << 2))) insert(list, k, d, <f32>row);
       }
       finish(list, k, outLists);
     }
@@ -158,7 +113,7 @@ export function topKScanBytes(
         for (let at: usize = 0; at < step; at += 8)
           sum = i32x4.add(sum, i32x4.dot_i16x8_s(v128.load(asked + (at << 1)), v128.load8x8_s(codes + <usize>row * step + at)));
         const distance: f32 = shift - factor * (load<f32>(scales + (<usize>row << 2)) * <f32>sumIntegers(sum));
-        if (distance < load<f32>(list + (<usize>(k - 1) << 2))) insert(list, k, distance, <f32>row);
+        if (d < load<f32>(list + (<usize>(k - 1) << 2))) insert(list, k, d, <f32>row);
       }
       finish(list, k, outLists);
     }

@@ -4,7 +4,7 @@ import { FaceNetError } from './errors.ts';
 import { alignmentTemplate } from './faces/alignment-templates.ts';
 import type { Clustering, ClusterOptions as VectorClusterOptions } from './faces/clustering.ts';
 import { squaredDistance } from './faces/distance.ts';
-import { Embedder, pack } from './faces/embedder.ts';
+import { concatenate, Embedder, pack } from './faces/embedder.ts';
 import type { PairEvaluation, ScoredPair } from './faces/evaluation/pairs.ts';
 import { difference, fingerprintOf } from './faces/fingerprint.ts';
 import type { FaceGallery, GalleryOptions, Identification } from './faces/gallery.ts';
@@ -1304,16 +1304,6 @@ function meanOfHalves(data: Float32Array, dimensions: number): Float32Array {
     for (let i = start; i < start + dimensions; i++) result[i] = (result[i] as number) * scale;
   }
   return result;
-}
-
-function concatenate(parts: readonly Float32Array[]): Float32Array {
-  const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
 }
 
 function join(parts: readonly Embeddings[], dimensions: number, fingerprint: string): Embeddings {

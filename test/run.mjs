@@ -30,7 +30,7 @@ const budgets = {
   operators: 20,
   networks: 12,
   training: 12,
-  detection: 2,
+  detection: 6,
   tasks: 8,
   browser: 14,
   fuzz: 4,

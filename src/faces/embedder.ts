@@ -105,3 +105,14 @@ function cropGraph(preprocessing: Preprocessing, batchSize: number): { graph: Gr
   const { width, height, scale, shift } = preprocessing;
   return { graph, crops: graph.scope('crop', () => warpAffine(images, placements, { width, height, scale, shift })) };
 }
+
+/** Rows of batches, one after the other. */
+export function concatenate(parts: readonly Float32Array[]): Float32Array {
+  const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}

@@ -1,4 +1,4 @@
-import { Embedder, pack } from '../faces/embedder.ts';
+import { concatenate, Embedder, pack } from '../faces/embedder.ts';
 import type { Placed } from '../faces/preprocessing.ts';
 import type { TrainingModel } from './trainer.ts';
 
@@ -14,11 +14,5 @@ export async function embedPlaced(embedder: Embedder, placed: readonly Placed[])
   const parts: Float32Array[] = [];
   for (let from = 0; from < placed.length; from += embedder.batchSize)
     parts.push(await embedder.embed(pack(placed.slice(from, from + embedder.batchSize), embedder.preprocessing)));
-  const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
+  return concatenate(parts);
 }
