@@ -113,7 +113,7 @@ export function topKScanBytes(
         for (let at: usize = 0; at < step; at += 8)
           sum = i32x4.add(sum, i32x4.dot_i16x8_s(v128.load(asked + (at << 1)), v128.load8x8_s(codes + <usize>row * step + at)));
         const distance: f32 = shift - factor * (load<f32>(scales + (<usize>row << 2)) * <f32>sumIntegers(sum));
-        if (d < load<f32>(list + (<usize>(k - 1) << 2))) insert(list, k, d, <f32>row);
+        if (distance < load<f32>(list + (<usize>(k - 1) << 2))) insert(list, k, distance, <f32>row);
       }
       finish(list, k, outLists);
     }
