@@ -4,9 +4,10 @@
  */
 import { type Opened, openBackend } from './backends/open.ts';
 import { FaceNetError } from './errors.ts';
+import { CallQueue } from './facenet-gpu/call-queue.ts';
 import { type CreateOptions, FaceNet, type Host, type ImageSource, type Watch } from './facenet-gpu.ts';
 import type { DetectedFace, DetectionModel } from './faces/detection/detection.ts';
-import { checkPixels, type Pixels } from './faces/preprocessing.ts';
+import { checkPixels, isPixels } from './faces/preprocessing.ts';
 
 export type { DetectedFace } from './faces/detection/detection.ts';
 
@@ -36,9 +37,6 @@ export interface DetectOptions extends Watch {
   readonly limit?: number;
 }
 
-/** Most calls that may wait on one detector. */
-const QUEUE_LIMIT = 1024;
-
 /** What `loadDetector` hands to the constructor. */
 interface Parts {
   readonly network: string;
@@ -63,8 +61,7 @@ export class Detector {
   readonly #host: Host;
   readonly #parts: Parts;
   #now: Parts['first'];
-  #queue: Promise<unknown> = Promise.resolve();
-  #waiting = 0;
+  readonly #queue = new CallQueue();
   #disposed: Promise<void> | undefined;
 
   /** Use `create`. */
@@ -92,31 +89,18 @@ export class Detector {
       refuse('minFace', 'pixels from 1 to 65,535', minFace);
     if (minScore !== undefined && !(minScore >= 0 && minScore <= 1)) refuse('minScore', 'from 0 to 1', minScore);
     if (!(limit >= 1)) refuse('limit', 'from 1', limit);
-    if (this.#waiting >= QUEUE_LIMIT)
-      throw new FaceNetError(
-        'queue-full',
-        `detect: at most ${QUEUE_LIMIT} calls may wait, got one more. Await earlier calls first.`,
-      );
-    this.#waiting++;
+    this.#queue.requireRoom('detect');
     const photo = isPixels(image) ? Promise.resolve(image) : this.#host.readImage(image);
     photo.catch(() => {});
-    const run = this.#queue
-      .catch(() => {})
-      .then(async () => {
-        const pixels = await photo;
-        checkPixels(pixels, 'image');
-        onProgress?.({ phase: 'decode', done: 1, total: 1 });
-        this.#check(signal);
-        const found = await this.#repeated((model) => model.detect(pixels, { minFace, minScore, limit }, signal));
-        onProgress?.({ phase: 'run', done: 1, total: 1 });
-        return found;
-      });
-    this.#queue = run;
-    try {
-      return await run;
-    } finally {
-      this.#waiting--;
-    }
+    return this.#queue.add('detect', signal, async () => {
+      const pixels = await photo;
+      checkPixels(pixels, 'image');
+      onProgress?.({ phase: 'decode', done: 1, total: 1 });
+      this.#check(signal);
+      const found = await this.#repeated((model) => model.detect(pixels, { minFace, minScore, limit }, signal));
+      onProgress?.({ phase: 'run', done: 1, total: 1 });
+      return found;
+    });
   }
 
   /** What the backend holds; equal before and after means nothing leaked. */
@@ -126,13 +110,11 @@ export class Detector {
 
   /** Frees every buffer; a device that was passed in or is shared stays alive. Twice is allowed; `detect` then throws 'disposed'. */
   dispose(): Promise<void> {
-    this.#disposed ??= this.#queue
-      .catch(() => {})
-      .then(async () => {
-        const { opened, model } = this.#now;
-        await model.dispose();
-        if (this.#parts.owned) await opened.backend.dispose();
-      });
+    this.#disposed ??= this.#queue.settled().then(async () => {
+      const { opened, model } = this.#now;
+      await model.dispose();
+      if (this.#parts.owned) await opened.backend.dispose();
+    });
     return this.#disposed;
   }
 
@@ -171,9 +153,6 @@ export class Detector {
     this.#now = { opened, model: await this.#parts.on(opened) };
   }
 }
-
-const isPixels = (image: ImageSource): image is Pixels =>
-  typeof image === 'object' && image !== null && 'data' in image && 'width' in image && !ArrayBuffer.isView(image);
 
 /** Opens a detector's file on the backend asked for; what the entries' `create` calls. @throws 'model', 'input', 'device', 'aborted'. */
 export async function loadDetector(host: Host, options: DetectorOptions): Promise<Parts> {

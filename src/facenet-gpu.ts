@@ -1,6 +1,7 @@
 import type { BackendHost } from './backends/host.ts';
 import { answersOf, findAdapter, hasRelaxedSimd, hasSimd, type Opened, openBackend } from './backends/open.ts';
 import { FaceNetError } from './errors.ts';
+import { CallQueue } from './facenet-gpu/call-queue.ts';
 import { alignmentTemplate } from './faces/alignment-templates.ts';
 import type { Clustering, ClusterOptions as VectorClusterOptions } from './faces/clustering.ts';
 import { squaredDistance } from './faces/distance.ts';
@@ -12,6 +13,7 @@ import { type Decide, decide, type OperatingPoint, pointFor, type Verification }
 import {
   checkPixels,
   type FacePlace,
+  isPixels,
   type Pixels,
   type Placed,
   type Preprocessing,
@@ -35,7 +37,7 @@ import { sha256 } from './io/sha256.ts';
 import { initialise, type ParameterInfo, parametersOf } from './networks/initialise.ts';
 import type { Network, NetworkName, Variant } from './networks/network.ts';
 import { networks } from './networks/networks.ts';
-import { HALF, Store } from './plan/store.ts';
+import { Store } from './plan/store.ts';
 import type { Dataset, TrainingImage } from './train/dataset.ts';
 import type {
   Trainer,
@@ -261,9 +263,6 @@ export interface Host extends BackendHost {
   ): Promise<{ bytes: Uint8Array; name: string }>;
 }
 
-/** Most calls that may wait on one object. */
-const QUEUE_LIMIT = 1024;
-
 /** Copies of the training state are this many steps apart unless said otherwise. */
 const SNAPSHOT_STEPS = 100;
 
@@ -316,8 +315,7 @@ export class FaceNet {
 
   readonly #host: Host;
   readonly #parts: Parts;
-  #queue: Promise<unknown> = Promise.resolve();
-  #waiting = 0;
+  readonly #queue = new CallQueue();
   /** Operating points, once calibrate() has changed them. */
   #points: readonly OperatingPoint[] | undefined;
   #device: Device;
@@ -730,33 +728,26 @@ export class FaceNet {
    * what it was trained on. @throws 'input' when an average is asked for and none was kept.
    */
   async save({ weights = 'float32', average = false, ...about }: SaveOptions = {}): Promise<Uint8Array> {
-    const { metadata } = this.#parts;
-    const parameters = this.#parts.parameters.map(({ name }) => name);
-    const shapes = new Map(this.#parts.parameters.map(({ name, shape }) => [name, shape]));
+    const { metadata, parameters, precision } = this.#parts;
+    const halves = precision === 'f16' ? await import('./plan/halves.ts') : undefined;
     return this.#enqueue('save', undefined, async () => {
       const { store } = this.#device;
-      const averaged = parameters.map((name) => `average/${name}`).filter((name) => average && store.has(name));
+      const names = parameters.map(({ name }) => name);
+      const averaged = names.map((name) => `average/${name}`).filter((name) => average && store.has(name));
       if (average && averaged.length === 0)
         throw new FaceNetError('input', 'save: an average is kept by train() with the option ema, got none.');
-      const halves = parameters.filter((name) => store.has(`${name}${HALF}`));
-      const values = await store.read([
-        ...parameters.map((name) => (halves.includes(name) ? `${name}${HALF}` : name)),
-        ...averaged,
-      ]);
-      for (const name of halves) {
-        const words = values.get(`${name}${HALF}`) as Float32Array;
-        values.set(name, decodeFloat16(new Uint16Array(words.buffer, words.byteOffset, 2 * words.length)));
-      }
+      const kept = await halves?.readHalves(store, names);
+      const values = await store.read([...names.filter((name) => !kept?.has(name)), ...averaged]);
+      for (const [name, bits] of kept ?? []) values.set(name, decodeFloat16(bits));
       const tensors = new Map<string, Tensor>(
-        parameters.map((name) => {
-          const shape = [...(shapes.get(name) as readonly number[])];
+        parameters.map(({ name, shape }) => {
           const data = values.get(`average/${name}`) ?? (values.get(name) as Float32Array);
           if (!data.every(Number.isFinite))
             throw new FaceNetError(
               'model',
               `save: weights must be finite, got others in ${name}. Training went wrong.`,
             );
-          const tensor: Tensor = { dtype: 'F32', shape, data };
+          const tensor: Tensor = { dtype: 'F32', shape: [...shape], data };
           return [name, weights === 'float16' ? halfWeights(name, tensor) : tensor];
         }),
       );
@@ -792,7 +783,7 @@ export class FaceNet {
 
   /** Frees every buffer; a device that was passed in stays alive. Twice is allowed; other calls then throw 'disposed'. */
   dispose(): Promise<void> {
-    this.#disposed ??= this.#queue.catch(() => {}).then(() => release(this.#device));
+    this.#disposed ??= this.#queue.settled().then(() => release(this.#device));
     return this.#disposed;
   }
 
@@ -850,28 +841,7 @@ export class FaceNet {
 
   async #enqueue<T>(method: string, signal: AbortSignal | undefined, task: () => Promise<T>): Promise<T> {
     this.#check(method, signal);
-    if (this.#waiting >= QUEUE_LIMIT) {
-      throw new FaceNetError(
-        'queue-full',
-        `${method}: at most ${QUEUE_LIMIT} calls may wait, got one more. Await earlier calls first.`,
-      );
-    }
-    this.#waiting++;
-    const run = this.#queue
-      .catch(() => {})
-      .then(async () => {
-        // On wasm a task ends within a chain of microtasks: without a turn of the event loop no abort, timer or click would come through a full queue.
-        await turn();
-        if (signal?.aborted)
-          throw new FaceNetError('aborted', `${method}: the call was aborted.`, { cause: signal.reason });
-        return this.#repeated(task);
-      });
-    this.#queue = run;
-    try {
-      return await run;
-    } finally {
-      this.#waiting--;
-    }
+    return this.#queue.add(method, signal, () => this.#repeated(task));
   }
 
   /** Runs a task of a search or a clustering on the device there is, after the calls before it. */
@@ -970,6 +940,7 @@ export async function load(host: Host, options: CreateOptions): Promise<Parts> {
   const preprocessing = preprocessingOf(file.metadata);
   const expected = parametersOf(network, build, { width: preprocessing.width, height: preprocessing.height });
   matchTensors(expected, file.tensors, { source: name });
+  const halves = precision === 'f16' ? await import('./plan/halves.ts') : undefined;
   check();
   const make = async (batchSize: number | undefined, check = () => {}): Promise<Device> => {
     const opened = await openBackend(host, options);
@@ -977,15 +948,11 @@ export async function load(host: Host, options: CreateOptions): Promise<Parts> {
     let embedder: Embedder | undefined;
     try {
       for (const { name: parameter, shape } of expected) {
-        const values = weightsOf(file, parameter);
-        if (precision === 'f16' && fitsHalf(shape)) {
-          const { data } = halfWeights(parameter, { dtype: 'F32', shape: [...shape], data: values });
-          const [rows, outputs] = shape as readonly [number, number];
-          store.set(`${parameter}${HALF}`, new Float32Array(data.buffer, data.byteOffset, data.length / 2), [
-            rows,
-            outputs / 2,
-          ]);
-        } else store.set(parameter, values, shape);
+        const data = weightsOf(file, parameter);
+        if (halves?.fitsHalves(shape)) {
+          const half = halfWeights(parameter, { dtype: 'F32', shape: [...shape], data });
+          halves.setHalves(store, parameter, half.data as Uint16Array, shape);
+        } else store.set(parameter, data, shape);
       }
       // A GPU says later whether it had the memory: an empty run waits, so that no smaller batch is tried for want of room for weights.
       await opened.backend.run([], []);
@@ -1003,7 +970,7 @@ export async function load(host: Host, options: CreateOptions): Promise<Parts> {
   const hash = weightsHash(expected, (parameter) => {
     const values = weightsOf(file, parameter);
     const { shape } = file.tensors.get(parameter) as Tensor;
-    return precision === 'f16' && fitsHalf(shape) ? decodeFloat16(encodeFloat16(values)) : values;
+    return halves?.fitsHalves(shape) ? decodeFloat16(encodeFloat16(values)) : values;
   });
   hash.catch(() => {});
   const { device: given, onDeviceLost } = options;
@@ -1038,9 +1005,6 @@ export async function load(host: Host, options: CreateOptions): Promise<Parts> {
     former: `${name}/${digest.slice(0, 16)}${mirrored ? '/mirror' : ''}`,
   };
 }
-
-/** Whether a parameter can be kept as float16: the weight of a linear layer with a multiple of eight outputs. */
-const fitsHalf = (shape: readonly number[]): boolean => shape.length === 2 && (shape[1] as number) % 8 === 0;
 
 /** SHA-256 over names, shapes and float32 values, whatever they are stored as. */
 async function weightsHash(
@@ -1242,24 +1206,6 @@ function cardOf(
     sha256: digest,
   };
 }
-
-/** Resolves after one turn of the event loop. Not by setTimeout, which browsers stretch to 4 ms. */
-const turn = (): Promise<void> =>
-  new Promise((resolve) => {
-    if (typeof setImmediate === 'function') {
-      setImmediate(resolve);
-      return;
-    }
-    const { port1, port2 } = new MessageChannel();
-    port1.onmessage = () => {
-      port1.close();
-      resolve();
-    };
-    port2.postMessage(undefined);
-  });
-
-const isPixels = (image: ImageSource): image is Pixels =>
-  typeof image === 'object' && image !== null && 'data' in image && 'width' in image && !ArrayBuffer.isView(image);
 
 const isPhoto = (face: Face): face is Exclude<Face, ImageSource> =>
   typeof face === 'object' && face !== null && 'landmarks' in face;

@@ -4,6 +4,7 @@
 import type { Thread } from '../src/backends/wasm/crew.ts';
 import { WasmBackend } from '../src/backends/wasm/wasm-backend.ts';
 import { WebGpuBackend } from '../src/backends/webgpu/webgpu-backend.ts';
+import { FaceNetError } from '../src/errors.ts';
 import type { Backend } from '../src/plan/runner.ts';
 
 const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
@@ -154,4 +155,18 @@ export function title(backend: Backend): string {
   return backend instanceof WasmBackend
     ? `wasm${backend.adapter.relaxed ? ' relaxed' : ''}${backend.adapter.threads > 1 ? ` x${backend.adapter.threads}` : ''}`
     : 'webgpu';
+}
+
+/** The backend as one that has no memory left. */
+export function withoutRoom(backend: Backend): Backend {
+  return new Proxy(backend, {
+    get(target, name) {
+      if (name === 'allocate')
+        return () => {
+          throw new FaceNetError('memory', 'test: no room.');
+        };
+      const value = Reflect.get(target, name, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
 }

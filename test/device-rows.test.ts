@@ -4,7 +4,6 @@
 // Clustering by distances of the device: the graph of near pairs, and with it groups, representatives and questions, are those of the host, bit
 // for bit, with every method, over several blocks of columns and with distances a last bit away from the threshold.
 import { afterAll, describe, expect, test } from 'vitest';
-import { FaceNetError } from '../src/errors.ts';
 import { deviceRows } from '../src/faces/clustering/device-rows.ts';
 import { neighbourGraph } from '../src/faces/clustering/neighbour-graph.ts';
 import { decisiveUpTo } from '../src/faces/clustering/questions.ts';
@@ -12,7 +11,7 @@ import { type ClusterOptions, clusterVectors } from '../src/faces/clustering.ts'
 import { hostRows, squaredDistance } from '../src/faces/distance.ts';
 import type { FloatVectors } from '../src/faces/gallery/search.ts';
 import { Philox } from '../src/graph/philox.ts';
-import { backends, title } from './backends.ts';
+import { backends, title, withoutRoom } from './backends.ts';
 
 const opened = await backends();
 afterAll(async () => {
@@ -81,16 +80,7 @@ describe.each(opened.map((backend) => [title(backend), backend] as const))('%s',
 
   test('without room on the device the plain loop does it', async () => {
     const vectors = people(600, 30, 4);
-    const full = new Proxy(backend, {
-      get(target, name) {
-        if (name === 'allocate')
-          return () => {
-            throw new FaceNetError('memory', 'test: no room.');
-          };
-        const value = Reflect.get(target, name, target);
-        return typeof value === 'function' ? value.bind(target) : value;
-      },
-    });
+    const full = withoutRoom(backend);
     const { rows } = deviceRows((task) => task(full), vectors, 0.1, 1);
     expect(await clusterVectors(vectors, { threshold: 0.1, rows })).toEqual(
       await clusterVectors(vectors, { threshold: 0.1 }),

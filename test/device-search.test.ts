@@ -4,12 +4,11 @@
 // Exact search on the device against brute force written out here: every row and every bit of every distance, with duplicates, zero vectors and
 // ties, over several chunks, for float32 and int8; and what happens when templates change, the device is lost or has no room.
 import { afterAll, describe, expect, test } from 'vitest';
-import { FaceNetError } from '../src/errors.ts';
 import { deviceSearch } from '../src/faces/gallery/device-search.ts';
 import { quantise } from '../src/faces/gallery/int8.ts';
 import type { FloatVectors, SearchedVectors } from '../src/faces/gallery/search.ts';
 import type { Backend } from '../src/plan/runner.ts';
-import { backends, title } from './backends.ts';
+import { backends, title, withoutRoom } from './backends.ts';
 
 const opened = await backends();
 afterAll(async () => {
@@ -183,16 +182,7 @@ describe.each(opened.map((backend) => [title(backend), backend] as const))('%s',
     for (let call = 0; call < 3; call++) expect(await lose.nearest(query, 5)).toEqual(brute(query, vectors, 5));
     expect(current.seen.bytes).toBeGreaterThan(vectors.data.byteLength);
     await lose.close!();
-    const full = new Proxy(backend, {
-      get(target, name) {
-        if (name === 'allocate')
-          return () => {
-            throw new FaceNetError('memory', 'test: no room.');
-          };
-        const value = Reflect.get(target, name, target);
-        return typeof value === 'function' ? value.bind(target) : value;
-      },
-    });
+    const full = withoutRoom(backend);
     const crowded = deviceSearch((task) => task(full), onDevice);
     await crowded.load(vectors, 0);
     expect(await crowded.nearest(query, 5)).toEqual(brute(query, vectors, 5));

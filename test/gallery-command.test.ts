@@ -2,7 +2,6 @@
 //
 // R3, R13, R24 for what the commands do with people: names that survive every path, a process that is killed while it saves a gallery, one bad
 // picture among a thousand. The commands run in this process, on a small untrained network, with what they write caught.
-import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -22,6 +21,7 @@ import { removeUnfinished } from '../src/io/node/atomic-file.ts';
 import { FaceNetGPU } from '../src/node.ts';
 import { bundleSource } from './bundle.mjs';
 import labels from './cases/labels.json' with { type: 'json' };
+import { killedWriter } from './killed-writer.ts';
 import { generator } from './oracles/plain-random.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'facenet-people-'));
@@ -179,26 +179,8 @@ describe('R3: kill -9 while a gallery is saved', () => {
     let acknowledged = 1500;
     let written = 0;
     for (let kill = 0; kill < kills; kill++) {
-      const child: ChildProcess = spawn(process.execPath, [program, file], { stdio: ['ignore', 'pipe', 'inherit'] });
-      let text = '';
-      const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
-      await new Promise<void>((resolve) => {
-        child.stdout?.on('data', (data: Buffer) => {
-          text += data.toString('latin1');
-          resolve();
-        });
-        void ended.then(resolve);
-      });
       // Somewhere in the reading, adding and writing that follow an acknowledgement.
-      await new Promise((resolve) => setTimeout(resolve, next(120)));
-      child.kill('SIGKILL');
-      await ended;
-      const lines = text
-        .slice(0, text.lastIndexOf('\n') + 1)
-        .trim()
-        .split('\n')
-        .filter(Boolean)
-        .map(Number);
+      const lines = await killedWriter(program, [file], next(120));
       expect(lines.length, `kill ${kill}: nothing was written`).toBeGreaterThan(0);
       written += lines.length;
       const { entries: found } = await readGallery(new Uint8Array(readFileSync(file)));

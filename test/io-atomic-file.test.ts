@@ -1,4 +1,3 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   existsSync,
@@ -17,6 +16,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { FaceNetError } from '../src/errors.ts';
 import { type FileFunctions, type OpenFile, removeUnfinished, replaceFile } from '../src/io/node/atomic-file.ts';
 import { bundleSource } from './bundle.mjs';
+import { killedWriter } from './killed-writer.ts';
 import { generator } from './oracles/plain-random.ts';
 
 const KILLS = Number(process.env.FACENET_KILLS ?? 50);
@@ -179,31 +179,8 @@ describe('R3: kill -9', () => {
     let acknowledged = 0;
     let written = 0;
     for (let kill = 0; kill < KILLS; kill++) {
-      const child: ChildProcess = spawn(process.execPath, [program, file, String(acknowledged)], {
-        stdio: ['ignore', 'pipe', 'inherit'],
-      });
-      let text = '';
-      let begun = (): void => undefined;
-      const ready = new Promise<void>((resolve) => {
-        begun = resolve;
-      });
-      child.stdout?.on('data', (data: Buffer) => {
-        text += data.toString('latin1');
-        begun();
-      });
-      const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
-      await Promise.race([ready, ended]);
       // 1 to 100 ms after the first acknowledgement, log-uniform.
-      await new Promise((resolve) => setTimeout(resolve, 10 ** (next(2001) / 1000)));
-      child.kill('SIGKILL');
-      await ended;
-      // Only a whole line is an acknowledgement.
-      const lines = text
-        .slice(0, text.lastIndexOf('\n') + 1)
-        .trim()
-        .split('\n')
-        .filter(Boolean)
-        .map(Number);
+      const lines = await killedWriter(program, [file, String(acknowledged)], 10 ** (next(2001) / 1000));
       expect(lines.length, `kill ${kill}: the writer wrote nothing`).toBeGreaterThan(0);
       written += lines.length;
       const last = lines.at(-1) as number;

@@ -10,7 +10,7 @@ import { maxPool } from '../src/ops/maxPool.ts';
 import type { Backend } from '../src/plan/runner.ts';
 import { Store } from '../src/plan/store.ts';
 import { type Dataset, memoryDataset } from '../src/train/dataset.ts';
-import type { TrainingModel } from '../src/train/trainer.ts';
+import type { TrainingModel, TrainStep } from '../src/train/trainer.ts';
 
 const SIDE = 24;
 
@@ -79,3 +79,20 @@ export function tinyPeople(people: number, images: number, seed = 7): Dataset {
   }
   return memoryDataset(items);
 }
+
+/** A step at which nothing is wrong. */
+export const healthyStep: TrainStep = {
+  step: 1,
+  phase: 0,
+  loss: 0.2,
+  triplets: 9,
+  activeTriplets: 9,
+  activeFraction: 1,
+  pairs: 9,
+  strangers: 9,
+  meanPositive: 0.3,
+  meanNegative: 0.5,
+  gradientNorm: 1,
+  learningRate: 0.1,
+  milliseconds: 1,
+};

@@ -13,7 +13,7 @@ import { Store } from '../src/plan/store.ts';
 import { Trainer, type TrainingModel, type TrainOptions, type TrainStep } from '../src/train/trainer.ts';
 import { COLLAPSED_DISTANCE, Watchdog } from '../src/train/watchdog.ts';
 import { wasmBackend } from './backends.ts';
-import { tinyModel, tinyNet, tinyPeople, tinyPreprocessing } from './training-net.ts';
+import { healthyStep, tinyModel, tinyNet, tinyPeople, tinyPreprocessing } from './training-net.ts';
 
 const backend = await wasmBackend();
 afterAll(() => backend.dispose());
@@ -168,28 +168,12 @@ test('the state of before a collapse goes on as if nothing had happened', async 
 });
 
 describe('a sign is believed', () => {
-  const healthy: TrainStep = {
-    step: 1,
-    phase: 0,
-    loss: 0.2,
-    triplets: 9,
-    activeTriplets: 9,
-    activeFraction: 1,
-    pairs: 9,
-    strangers: 9,
-    meanPositive: 0.3,
-    meanNegative: 0.5,
-    gradientNorm: 1,
-    learningRate: 0.1,
-    milliseconds: 1,
-  };
-
   test('only after ten steps in a row', () => {
     const watchdog = new Watchdog();
-    const near = { ...healthy, meanNegative: 0.01 };
+    const near = { ...healthyStep, meanNegative: 0.01 };
     for (let i = 0; i < 9; i++) expect(watchdog.check(near, true)).toBeUndefined();
     expect(watchdog.suspects).toBe(true);
-    expect(watchdog.check(healthy, true)).toBeUndefined();
+    expect(watchdog.check(healthyStep, true)).toBeUndefined();
     expect(watchdog.suspects).toBe(false);
     for (let i = 0; i < 9; i++) expect(watchdog.check(near, true)).toBeUndefined();
     expect(watchdog.check(near, true)?.kind).toBe('collapse');
@@ -198,13 +182,13 @@ describe('a sign is believed', () => {
   test('not for a loss at the margin and every triplet active', () => {
     const watchdog = new Watchdog();
     for (let i = 0; i < 30; i++)
-      expect(watchdog.check({ ...healthy, loss: 0.2001, activeFraction: 1 }, true)).toBeUndefined();
+      expect(watchdog.check({ ...healthyStep, loss: 0.2001, activeFraction: 1 }, true)).toBeUndefined();
   });
 
   test('of a dead gradient in phases without triplets as well', () => {
     const watchdog = new Watchdog();
     const dead = {
-      ...healthy,
+      ...healthyStep,
       triplets: 0,
       activeTriplets: 0,
       pairs: 0,

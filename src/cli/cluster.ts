@@ -4,7 +4,6 @@ import { FaceNetError } from '../errors.ts';
 import { type Clustering, type ClusterOptions, clusterVectors } from '../faces/clustering.ts';
 import { difference } from '../faces/fingerprint.ts';
 import type { FloatVectors } from '../faces/gallery/search.ts';
-
 import type { FaceNetGPU, OperatingPoint } from '../node.ts';
 import { type ClusterScore, scored, scoreSentence } from './cluster-score.ts';
 import type { Context, PhotoOptions } from './context.ts';

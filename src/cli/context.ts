@@ -72,6 +72,12 @@ export class Context {
     }
   }
 
+  /** What finds faces; withModel() closes it before the model whose device it may share. */
+  detection(flags: DetectionFlags): Detection {
+    this.#detection = new Detection(flags, { ...this.computing, signal: this.signal });
+    return this.#detection;
+  }
+
   /** How photos are read, by the options of the command. */
   async reading({
     landmarks,
@@ -81,9 +87,7 @@ export class Context {
     ...flags
   }: PhotoOptions): Promise<ReadingOptions> {
     const list: FaceList | undefined = landmarks === undefined ? undefined : await readFaceList(landmarks);
-    if (flags.detect || flags.detector !== undefined)
-      this.#detection = new Detection(flags, { ...this.computing, signal: this.signal });
-    const detection = this.#detection;
+    const detection = flags.detect || flags.detector !== undefined ? this.detection(flags) : undefined;
     return { aligned, skipBad, ...(list && { list }), ...(detection && { detection }), ...(decoder && { decoder }) };
   }
 }

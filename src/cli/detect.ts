@@ -7,7 +7,6 @@ import { ImageReader } from '../io/node/image-files.ts';
 import type { DetectedFace, FaceNetGPU, Pixels } from '../node.ts';
 import { fileName, png } from './align.ts';
 import type { Context, PhotoOptions } from './context.ts';
-import { Detection } from './detection.ts';
 import { exitCodes } from './exit-code.ts';
 import { named } from './face-reader.ts';
 import { findPhotos, type Photo } from './photos.ts';
@@ -46,7 +45,7 @@ export async function detect(context: Context, names: readonly string[], options
   const { crops, draw, skipBad = false, decoder } = options;
   const photos = await findPhotos(names, stdin, signal);
   for (const folder of [crops, draw]) if (folder !== undefined) await mkdir(folder, { recursive: true });
-  const detection = new Detection(options, { ...context.computing, signal });
+  const detection = context.detection(options);
   const done: PrintedPhoto[] = [];
   const skipped: { index: number; image: string; error: FaceNetError }[] = [];
   const used = { crops: new Set<string>(), draw: new Set<string>() };
@@ -108,14 +107,7 @@ export async function detect(context: Context, names: readonly string[], options
   try {
     // Crops are cut to the template of the model that would embed them.
     if (crops === undefined) await work(undefined);
-    else
-      await context.withModel(async (net) => {
-        try {
-          await work(net);
-        } finally {
-          await detection.close();
-        }
-      });
+    else await context.withModel(work);
   } finally {
     await detection.close();
   }

@@ -26,6 +26,10 @@ export interface Preprocessing {
   readonly template: AlignmentTemplate;
 }
 
+/** Whether an image is given as pixels; `checkPixels` says whether they are right. */
+export const isPixels = (image: unknown): image is Pixels =>
+  typeof image === 'object' && image !== null && 'data' in image && 'width' in image && !ArrayBuffer.isView(image);
+
 /** What the network reads: crops as `scale` and `shift` leave them (augmented or not), or each standardised. [N, height, width, 3]. */
 export const networkInput = (crops: Value, { standardisation }: Preprocessing): Value =>
   standardisation === 'per-image' ? crops.graph.scope('standardize', () => standardize(crops)) : crops;

@@ -90,14 +90,16 @@ export async function readForeignWeights(weights: ForeignWeights, options: Conve
   const { source = 'weights', library } = options;
   if (weights instanceof Uint8Array && isModelFile(weights, source)) return readModelFile(weights, source);
   const { tensors, quantization, contract } = recognise(weights, source, options);
-  const hash = await hashOf(weights);
-  const known = contract.network === 'dlib-resnet' ? await describeDlibResNet(weights) : undefined;
+  const hashes = await hashesOf(weights);
+  const [only = '', ...others] = hashes;
+  const known = contract.network === 'dlib-resnet' ? describeDlibResNet(hashes) : undefined;
   const metadata: ModelMetadata = {
     ...contract,
     dimensions: embeddingSize(tensors) ?? contract.dimensions,
     operatingPoints: [],
     source,
-    sourceSha256: hash,
+    // Of a folder: the hash of the hashes.
+    sourceSha256: others.length === 0 ? only : await sha256(new TextEncoder().encode(hashes.join('\n'))),
     library,
     ...known,
   };
@@ -109,16 +111,13 @@ export async function convertWeights(weights: ForeignWeights, options: ConvertOp
   return writeModelFile(await readForeignWeights(weights, options));
 }
 
-/** SHA-256 of a file; of a folder: the hash of the hashes of its files, in the order of their names. */
-async function hashOf(weights: ForeignWeights): Promise<string> {
+/** SHA-256 of a file, or of the files of a folder in the order of their names. */
+function hashesOf(weights: ForeignWeights): Promise<string[]> {
   const parts =
     weights instanceof Uint8Array
       ? [weights]
       : [...weights].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, bytes]) => bytes);
-  const [only, ...others] = await Promise.all(parts.map(sha256));
-  return only !== undefined && others.length === 0
-    ? only
-    : sha256(new TextEncoder().encode([only, ...others].join('\n')));
+  return Promise.all(parts.map(sha256));
 }
 
 function isModelFile(bytes: Uint8Array, source: string): boolean {

@@ -227,11 +227,8 @@ const dlibProvenance = {
   sourceSha256: DLIB_RESNET_SHA256.weights,
 } as const;
 
-/** The card of dlib's network as a manifest brings it; where the weights come from is said of the files of @vladmandic/face-api 1.7.15 alone. */
-export async function describeDlibResNet(
-  files: Uint8Array | ReadonlyMap<string, Uint8Array>,
-): Promise<typeof dlibContract & Partial<typeof dlibProvenance>> {
-  const hashes = files instanceof Uint8Array ? [] : await Promise.all([...files.values()].map(sha256));
+/** The card of dlib's network, given the SHA-256 of its files; where the weights come from is said of those of @vladmandic/face-api 1.7.15 alone. */
+export function describeDlibResNet(hashes: readonly string[]): typeof dlibContract & Partial<typeof dlibProvenance> {
   return { ...dlibContract, ...(hashes.includes(DLIB_RESNET_SHA256.weights) && dlibProvenance) };
 }
 

@@ -38,14 +38,17 @@ interface TripletSelection extends Attributes {
 /** Kernel of each rule and the numbers that make it that rule. */
 const kernels: Readonly<Record<SelectionRule, { kernel: string; params: Readonly<Record<string, number>> }>> = {
   'semi-hard': { kernel: 'closest', params: { within: 1, easiest: 0 } },
-  'semi-hard-or-easiest': { kernel: 'closest', params: { within: 0, easiest: 1 } },
   'semi-hard-random': { kernel: 'drawn', params: { beyond: 1, within: 1, unordered: 0 } },
+  'semi-hard-all': { kernel: 'every', params: { code: choiceCode.everySemiHard } },
+  'semi-hard-or-easiest': { kernel: 'closest', params: { within: 0, easiest: 1 } },
   'random-violator': { kernel: 'drawn', params: { beyond: 0, within: 1, unordered: 1 } },
   random: { kernel: 'drawn', params: { beyond: 0, within: 0, unordered: 0 } },
-  'semi-hard-all': { kernel: 'every', params: { code: choiceCode.everySemiHard } },
-  'batch-all': { kernel: 'every', params: { code: choiceCode.everyNegative } },
   'batch-hard': { kernel: 'hardest', params: {} },
+  'batch-all': { kernel: 'every', params: { code: choiceCode.everyNegative } },
 };
+
+/** All rules. */
+export const selectionRules = Object.keys(kernels) as readonly SelectionRule[];
 
 /** Rules that draw, and need a key. */
 const isDrawn = (rule: SelectionRule) => kernels[rule].kernel === 'drawn';

@@ -3,9 +3,31 @@
  * `name` + HALF, [in, outputs / 2]; this pass lets the layers read those.
  */
 import { Graph, namedInputs, type Value } from '../graph/graph.ts';
+import type { Shape } from '../graph/shape.ts';
 import { halfLinear } from '../ops/halfLinear.ts';
 import { copyValue, scoped } from './copying.ts';
 import { HALF, type Store } from './store.ts';
+
+/** Whether a parameter can be kept so: the weight of a linear layer with a multiple of eight outputs. */
+export const fitsHalves = (shape: Shape): boolean => shape.length === 2 && (shape[1] as number) % 8 === 0;
+
+/** Keeps a weight [in, outputs] as float16; `bits` are its values as such. */
+export function setHalves(store: Store, name: string, bits: Uint16Array, shape: Shape): void {
+  const [rows, outputs] = shape as readonly [number, number];
+  store.set(`${name}${HALF}`, new Float32Array(bits.buffer, bits.byteOffset, bits.length / 2), [rows, outputs / 2]);
+}
+
+/** Reads back those of the parameters that are kept as float16, as such. */
+export async function readHalves(store: Store, names: readonly string[]): Promise<Map<string, Uint16Array>> {
+  const kept = names.filter((name) => store.has(`${name}${HALF}`));
+  const words = await store.read(kept.map((name) => `${name}${HALF}`));
+  return new Map(
+    kept.map((name) => {
+      const { buffer, byteOffset, length } = words.get(`${name}${HALF}`) as Float32Array;
+      return [name, new Uint16Array(buffer, byteOffset, 2 * length)];
+    }),
+  );
+}
 
 /** The same graph with halfLinear in place of linear where the store keeps halves. */
 export function withHalves(

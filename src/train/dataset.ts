@@ -16,6 +16,24 @@ export interface Dataset {
   source?(index: number): string;
 }
 
+/** Reads picture `index` of a set and uses it. @throws 'image' naming the picture, for whatever goes wrong. */
+export async function withPicture<T>(
+  set: Pick<Dataset, 'read' | 'source'>,
+  index: number,
+  use: (picture: TrainingImage) => T,
+  kind = 'image',
+): Promise<T> {
+  try {
+    return use(await set.read(index));
+  } catch (cause) {
+    throw new FaceNetError(
+      'image',
+      `train: every image must be readable, got ${set.source?.(index) ?? `${kind} ${index}`}: ${(cause as Error).message}`,
+      { cause, index },
+    );
+  }
+}
+
 /** A data set in memory. `label` may be a name or a whole number; people are told apart exactly. */
 export function memoryDataset(items: readonly (TrainingImage & { readonly label: string | number })[]): Dataset {
   const numbers = new Map<string | number, number>();

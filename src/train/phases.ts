@@ -1,6 +1,6 @@
 import { FaceNetError } from '../errors.ts';
 import type { TripletReduction } from '../ops/tripletLoss.ts';
-import type { SelectionRule } from '../ops/tripletSelection.ts';
+import { type SelectionRule, selectionRules } from '../ops/tripletSelection.ts';
 import type { OfflineOptions } from './offline.ts';
 
 export type LossName = 'triplet' | 'soft-margin' | 'softmax' | 'cosine-margin' | 'distill';
@@ -13,17 +13,7 @@ export const lossNames: readonly LossName[] = ['triplet', 'soft-margin', 'softma
  */
 export type MinerName = SelectionRule | 'offline-hardest';
 
-export const minerNames: readonly MinerName[] = [
-  'semi-hard',
-  'semi-hard-random',
-  'semi-hard-all',
-  'semi-hard-or-easiest',
-  'random-violator',
-  'random',
-  'batch-hard',
-  'batch-all',
-  'offline-hardest',
-];
+export const minerNames: readonly MinerName[] = [...selectionRules, 'offline-hardest'];
 
 /** One stage of a triplet phase, easy to hard: used until a step of the phase, or until the share of active triplets falls below a limit. */
 export interface CurriculumStage {
@@ -124,6 +114,7 @@ export function completePhase(phase: TrainPhase): CompletePhase {
     typeof loss === 'string' ? [[loss, 1] as const] : (Object.entries(loss) as [LossName, number][])
   ).filter(([, weight]) => weight !== 0);
   const triplets = losses.some(([name]) => isTriplet(name));
+  const stages = (phase.curriculum ?? [{ miner }]).map((stage) => ({ ...stage, margin: stage.margin ?? margin }));
   const complete: CompletePhase = {
     steps: phase.steps,
     losses,
@@ -131,7 +122,8 @@ export function completePhase(phase: TrainPhase): CompletePhase {
     scale: phase.scale ?? 8,
     headScale: phase.headScale ?? 24,
     headMargin: phase.headMargin ?? 0.2,
-    stages: (phase.curriculum ?? [{ miner }]).map((stage) => ({ ...stage, margin: stage.margin ?? margin })),
+    stages,
+    ...(stages.some(isOffline) && { offline: { batches: 10, every: 50, ...phase.offline } }),
     sampler: phase.sampler ?? (triplets ? 'people' : 'shuffled'),
     people: phase.people ?? 45,
     perPerson: phase.perPerson ?? 40,
@@ -144,8 +136,6 @@ export function completePhase(phase: TrainPhase): CompletePhase {
     clipNorm: phase.clipNorm ?? 0,
     momentum: phase.momentum ?? 0.9,
   };
-  const offline = complete.stages.some(isOffline) && { batches: 10, every: 50, ...phase.offline };
-  if (offline) Object.assign(complete, { offline });
   if (losses.length === 0) throw new FaceNetError('input', 'train: a phase needs a loss, got none.');
   for (const [name, value, known] of [
     ...losses.map(([name]) => ['loss', name, lossNames] as const),

@@ -32,7 +32,7 @@ import { Plan } from '../plan/plan.ts';
 import type { Backend } from '../plan/runner.ts';
 import type { Store } from '../plan/store.ts';
 import { type Augmentation, changedColours, changedMap, completeAugmentation } from './augmentation.ts';
-import type { Dataset, TrainingImage } from './dataset.ts';
+import { type Dataset, type TrainingImage, withPicture } from './dataset.ts';
 import { checkGradients } from './gradient-probe.ts';
 import { embedPlaced, inferenceOf } from './inference.ts';
 import {
@@ -846,15 +846,7 @@ export class Trainer {
   }
 
   async #read(index: number): Promise<TrainingImage> {
-    try {
-      return await this.#data.read(index);
-    } catch (cause) {
-      throw new FaceNetError(
-        'image',
-        `train: every image must be readable, got ${this.#data.source?.(index) ?? `image ${index}`}: ${(cause as Error).message}`,
-        { cause, index },
-      );
-    }
+    return withPicture(this.#data, index, (picture) => picture);
   }
 
   async #gather(step: number): Promise<Gathered> {

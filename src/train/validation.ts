@@ -3,7 +3,7 @@ import { squaredDistance } from '../faces/distance.ts';
 import type { Embedder } from '../faces/embedder.ts';
 import { pairDistances, valAtFar } from '../faces/evaluation/rates.ts';
 import { type Placed, place } from '../faces/preprocessing.ts';
-import type { Dataset, TrainingImage } from './dataset.ts';
+import { type Dataset, type TrainingImage, withPicture } from './dataset.ts';
 import { embedPlaced, inferenceOf } from './inference.ts';
 import { generator, identitiesOf, shuffled, streams } from './sampling.ts';
 import type { TrainingModel } from './trainer.ts';
@@ -164,18 +164,8 @@ interface Prepared {
 
 async function prepare({ preprocessing }: TrainingModel, set: HeldOut): Promise<Prepared> {
   const placed: Placed[] = [];
-  for (let index = 0; index < set.images; index++) {
-    try {
-      const { pixels, landmarks } = await set.read(index);
-      placed.push(place(pixels, landmarks, preprocessing));
-    } catch (cause) {
-      throw new FaceNetError(
-        'image',
-        `train: every image must be readable, got ${set.source?.(index) ?? `held-out image ${index}`}: ${(cause as Error).message}`,
-        { cause, index },
-      );
-    }
-  }
+  const at = ({ pixels, landmarks }: TrainingImage) => place(pixels, landmarks, preprocessing);
+  for (let index = 0; index < set.images; index++) placed.push(await withPicture(set, index, at, 'held-out image'));
   return { placed, pairs: set.pairs };
 }
 
