@@ -147,5 +147,7 @@ test('few pairs prove no memorising', () => {
     milliseconds: 1,
   });
   expect(new Watchdog().check({ ...healthyStep, step: 20, loss: 0.1, validation: figures(20) }, true)).toBeUndefined();
-  expect(new Watchdog().check({ ...healthyStep, step: 20, loss: 0.1, validation: figures(300) }, true)?.kind).toBe('memorising');
+  expect(new Watchdog().check({ ...healthyStep, step: 20, loss: 0.1, validation: figures(300) }, true)?.kind).toBe(
+    'memorising',
+  );
 });
