@@ -1,5 +1,5 @@
-// Squared L2 distances of rows, as pairwiseDistance and topK compute them: four interleaved partial sums over the columns, then their
-// pairwise sum, so that a pair's bits are the same wherever it lies.
+// Squared L2 distances of rows, as pairwiseDistance computes them: four interleaved partial sums over the columns, then their pairwise sum,
+// so that a pair's bits are the same wherever it lies.
 import { loadLanes, madd } from './vector';
 
 // @ts-ignore: decorator

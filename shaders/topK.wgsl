@@ -1,6 +1,7 @@
 // topK: the k rows nearest to each query, by squared distance; of equally near ones the lower row first.
 //
-// Shapes: query [queries, columns], templates [rows, columns] f32, count [1] i32: rows in use. A list is 2 k numbers: k distances, nearest
+// Shapes: query [queries, columns], templates [rows, columns] f32, querySquares [queries] and squares [rows]: sums of the squares of their rows;
+// count [1] i32: rows in use; distance = querySquares[q] + squares[row] - 2 (query[q] . templates[row]). A list is 2 k numbers: k distances, nearest
 // first, then their rows. scan searches `part` rows a workgroup and writes y [queries, outLists, 2 k]; merge makes one list of as many as
 // fit into its memory: lists [queries, inLists, 2 k] -> y [queries, outLists, 2 k]. A last list has -1 in places that are not filled.
 // Bytes: words: the query as 16-bit integers, two to a word; codes: four signed bytes to a word, `columns` words a row;
@@ -24,6 +25,8 @@ const LANES = 64u;
 @group(0) @binding(7) var<storage, read> codes : array<i32>;
 @group(0) @binding(8) var<storage, read> scales : array<f32>;
 @group(0) @binding(9) var<storage, read> words : array<i32>;
+@group(0) @binding(10) var<storage, read> querySquares : array<f32>;
+@group(0) @binding(11) var<storage, read> squares : array<f32>;
 
 var<workgroup> distances : array<f32, SLOTS>;
 var<workgroup> rows : array<f32, SLOTS>;
@@ -71,11 +74,11 @@ fn scan(@builtin(workgroup_id) group : vec3u, @builtin(local_invocation_index) l
     var distance = FAR;
     if (i < params.part && row < known) {
       let at = row * params.columns;
-      distance = 0.0;
+      var product = 0.0;
       for (var c = 0u; c < params.columns; c++) {
-        let difference = query[asked + c] - templates[at + c];
-        distance = fma(difference, difference, distance);
+        product = fma(query[asked + c], templates[at + c], product);
       }
+      distance = (querySquares[group.y] + squares[row]) - 2.0 * product;
     }
     distances[i] = distance;
     rows[i] = select(NOBODY, f32(row), i < params.part && row < known);

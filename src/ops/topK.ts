@@ -68,9 +68,9 @@ function checkSearch(query: Shape, capacity: number, k: number, count: Shape): S
 }
 
 const forward: Entry<TopK> = {
-  inputs: ['query', 'templates', 'count'],
+  inputs: ['query', 'querySquares', 'templates', 'squares', 'count'],
   output: 'y',
-  shape({ query, templates, count }, { k }) {
+  shape({ query, querySquares, templates, squares, count }, { k }) {
     requireRank('topK', 'templates', templates as Shape, 2);
     if (columns(query as Shape) !== columns(templates as Shape)) {
       throw new FaceNetError(
@@ -78,6 +78,8 @@ const forward: Entry<TopK> = {
         `topK: templates must have ${columns(query as Shape)} columns as query has, got ${text(templates as Shape)}.`,
       );
     }
+    requireEqual('topK', 'querySquares', querySquares as Shape, [(query as Shape)[0] as number]);
+    requireEqual('topK', 'squares', squares as Shape, [(templates as Shape)[0] as number]);
     return checkSearch(query as Shape, rows(templates as Shape), k, count as Shape);
   },
   params: ({ query, templates }, { k }) => ({
@@ -92,7 +94,13 @@ const forward: Entry<TopK> = {
   lower: ({ query, templates }, { k }) =>
     lower(
       'scan',
-      { query: 'query', templates: 'templates', count: 'count' },
+      {
+        query: 'query',
+        querySquares: 'querySquares',
+        templates: 'templates',
+        squares: 'squares',
+        count: 'count',
+      },
       rows(query as Shape),
       rows(templates as Shape),
       k,
@@ -141,14 +149,22 @@ export const topKOperator = defineOperator({
 
 /**
  * The k rows of `templates` nearest to each query, distances fused with the selection: query [Q, D], templates [N, D], count i32 [1] -> y [Q, 2 k].
+ * querySquares [Q] and squares [N] are the sums of the squares of their rows, rounded once.
  *
  * y[q] holds k squared distances, nearest first, then the k rows they belong to; of equal distances the lower row first. Only the first `count`
- * rows are searched: the others are room to grow. Places beyond `count` hold distance -1 and row -1. Distances are sums of squared differences
- * in f32, in one order for every row: equal rows have equal distances, and a distance is off by at most (D + 4) 2^-24 of itself.
- * Memory O(Q k N / 1024). Not differentiable. @throws 'input' when shapes do not fit or k is beyond 256.
+ * rows are searched: the others are room to grow. Places beyond `count` hold distance -1 and row -1. A distance is |q|^2 + |t|^2 - 2 q.t in f32,
+ * summed in one order for every row: equal rows have equal distances, and a distance is off by at most (D + 8) 2^-24 (|q| + |t|)^2, so that it
+ * may be below 0 by as much. Memory O(Q k N / 1024). Not differentiable. @throws 'input' when shapes do not fit or k is beyond 256.
  */
-export function topK(query: Value, templates: Value, count: Value, { k }: { k: number }): Value {
-  return query.graph.apply(topKOperator, 'forward', { query, templates, count }, { k });
+export function topK(
+  query: Value,
+  querySquares: Value,
+  templates: Value,
+  squares: Value,
+  count: Value,
+  { k }: { k: number },
+): Value {
+  return query.graph.apply(topKOperator, 'forward', { query, querySquares, templates, squares, count }, { k });
 }
 
 /**

@@ -26,9 +26,9 @@ function distances(inputs: Tensors, shapes: Case['shapes'], q: number): number[]
   }
   const width = shapes.query![1]!;
   return Array.from({ length: count }, (_, row) => {
-    let sum = 0;
-    for (let i = 0; i < width; i++) sum += (inputs.query![q * width + i]! - inputs.templates![row * width + i]!) ** 2;
-    return sum;
+    let product = 0;
+    for (let i = 0; i < width; i++) product += inputs.query![q * width + i]! * inputs.templates![row * width + i]!;
+    return inputs.querySquares![q]! + inputs.squares![row]! - 2 * product;
   });
 }
 
@@ -63,14 +63,14 @@ const bytesCase = (why: string, queries: number, width: number, rows: number, k:
 
 export const spec: OperatorSpec = {
   operator: topKOperator,
-  inputs: ['query', 'templates', 'words', 'queryScale', 'codes', 'scales', 'count'],
+  inputs: ['query', 'querySquares', 'templates', 'squares', 'words', 'queryScale', 'codes', 'scales', 'count'],
   integers: ['words', 'codes', 'count'],
   build(values, options) {
     const { k, part } = options as unknown as Options;
-    const { query, templates, words: packed, codes, queryScale, scales, count: used } = values;
+    const { query, querySquares, templates, squares, words: packed, codes, queryScale, scales, count: used } = values;
     const y = codes
       ? topKBytes(packed!, queryScale!, codes, scales!, used!, { k })
-      : topK(query!, templates!, used!, { k });
+      : topK(query!, querySquares!, templates!, squares!, used!, { k });
     return slice(y, { start: part === 'rows' ? k : 0, channels: k });
   },
   forward(inputs, shapes, options) {
@@ -83,17 +83,20 @@ export const spec: OperatorSpec = {
     }
     return Float64Array.from(answer);
   },
-  // Distances: as pairwiseDistance; of bytes: the scaling of an exact sum, three products and a difference, and the scales are rounded.
-  // Rows: a wrong one is off by at least one of at most as many as there are.
+  // Distances: of sums, columns products and what is added to them; of bytes the scaling of an exact sum, three products and a difference, and
+  // the scales are rounded. Rows: a wrong one is off by at least one of at most as many as there are.
   bound(_, shapes, options) {
     const { part } = options as unknown as Options;
     if (part === 'rows') return 0.5 / (shapes.templates ?? shapes.codes)![0]!;
-    return shapes.codes ? 8 * UNIT : (shapes.query![1]! + 4) * UNIT;
+    return shapes.codes ? 8 * UNIT : (shapes.query![1]! + 8) * UNIT;
   },
-  magnitude: (_what, inputs, _dy, shapes, options) =>
-    shapes.codes && (options as unknown as Options).part === 'distances'
-      ? 2 * Math.max(...Array.from(inputs.queryScale!, Math.abs))
-      : 0,
+  magnitude(_what, inputs, _dy, shapes, options) {
+    if ((options as unknown as Options).part === 'rows') return 0;
+    const largest = (numbers: Float64Array) => numbers.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    if (shapes.codes) return 2 * largest(inputs.queryScale!);
+    const products = shapes.query![1]! * largest(inputs.query!) * largest(inputs.templates!);
+    return largest(inputs.querySquares!) + largest(inputs.squares!) + 2 * products;
+  },
   cases: [
     ...bytesCase('eight numbers', 1, 8, 3, 2, 3),
     ...bytesCase('embeddings', 3, 128, 41, 5, 38),
@@ -115,9 +118,28 @@ export const spec: OperatorSpec = {
         shapes: { query: [2, 3], templates: [2500, 3], count: [1] },
         k: 256,
         used: 2311,
-        fill: { query: few, templates: few },
+        fill: { query: few, querySquares: few, templates: few, squares: few },
       },
       { why: 'merges of merges', shapes: { query: [1, 2], templates: [9000, 2], count: [1] }, k: 200, used: 9000 },
-    ].flatMap(({ k, used, fill, ...test }) => both({ ...test, options: { k }, fill: { ...fill, ...count(used) } })),
+      {
+        why: 'an odd number of queries, rows and columns',
+        shapes: { query: [5, 131], templates: [71, 131], count: [1] },
+        k: 4,
+        used: 67,
+      },
+    ].flatMap(({ k, used, fill, shapes, ...test }) =>
+      both({
+        ...test,
+        shapes: {
+          query: shapes.query!,
+          querySquares: [shapes.query![0]!],
+          templates: shapes.templates!,
+          squares: [shapes.templates![0]!],
+          count: [1],
+        },
+        options: { k },
+        fill: { ...fill, ...count(used) },
+      }),
+    ),
   ],
 };

@@ -112,6 +112,8 @@ export function deviceSearch(on: OnDevice, options: DeviceSearchOptions = {}): V
 /** A query as the device takes it, and what its distances say of the true ones. */
 interface Query {
   readonly vector: Float32Array;
+  /** The sum of the query's squares. */
+  readonly square: number;
   /** For bytes: the query in whole numbers of 16 bits, and the factor and shift of topKBytes. */
   readonly words?: Int16Array;
   readonly scale?: readonly [factor: number, shift: number];
@@ -222,7 +224,7 @@ class TemplateCopy {
     try {
       // A store holds words of four bytes: for bytes, four to a word.
       store.define('templates', [capacity, this.#rowBytes / 4]);
-      if (this.#isBytes) store.define('scales', [capacity]);
+      store.define(this.#isBytes ? 'scales' : 'squares', [capacity]);
     } catch (error) {
       store.dispose();
       throw error;
@@ -243,10 +245,11 @@ class TemplateCopy {
         rows instanceof Int8Array && this.#width !== d ? padded(rows, d, this.#width) : rows,
       );
     }
-    if ('scales' in vectors) {
-      const scales = vectors.scales.subarray(first + from, first + to);
-      this.backend.write(chunk.store.parts('scales')[0]!.buffer, from * 4, scales);
-    }
+    const [name, ofRows] =
+      'scales' in vectors
+        ? ['scales', vectors.scales.subarray(first + from, first + to)]
+        : ['squares', squaresOf(vectors.data.subarray((first + from) * d, (first + to) * d), d)];
+    this.backend.write(chunk.store.parts(name)[0]!.buffer, from * 4, ofRows);
   }
 
   #wipe(chunk: Chunk, from: number): void {
@@ -271,7 +274,8 @@ class TemplateCopy {
     if (!this.#isBytes) {
       const query = new Float32Array(batch.length * this.#width);
       batch.forEach(({ vector }, i) => query.set(vector, i * this.#width));
-      return (await plan.run({ query, count }, batch.length)).y as Float32Array;
+      const querySquares = Float32Array.from(batch, ({ square }) => square);
+      return (await plan.run({ query, querySquares, count }, batch.length)).y as Float32Array;
     }
     const words = new Int16Array(batch.length * this.#width);
     batch.forEach((query, i) => words.set(query.words!, i * this.#width));
@@ -292,16 +296,24 @@ class TemplateCopy {
           count,
           { k },
         )
-      : topK(graph.input('query', [BATCH, this.#width]), templates, count, { k });
+      : topK(
+          graph.input('query', [BATCH, this.#width]),
+          graph.input('querySquares', [BATCH]),
+          templates,
+          graph.parameter('squares', [capacity]),
+          count,
+          { k },
+        );
     return Plan.create(graph, { y }, this.backend, store, { batchSize: QUERIES });
   }
 
   #query(vector: Float32Array): Query {
     const d = this.#dimensions;
     if (!this.#isBytes) {
-      // Every term of the sum is positive: the error is relative. 1e-30: what a device may flush to zero.
-      const least = 1 - (d + 8) * UNIT;
-      return { vector, atLeast: (distance) => Math.min(4, distance * least - 1e-30) };
+      const square = vector.reduce((sum, value) => sum + value * value, 0);
+      // Of three sums, of which the templates' is that of unit vectors or less. 1e-30: what a device may flush to zero.
+      const error = (d + 8) * UNIT * (1.01 + Math.sqrt(square)) ** 2 + 1e-30;
+      return { vector, square, atLeast: (distance) => Math.min(4, distance - error) };
     }
     // The longest side becomes the largest whole number for which no sum can leave 32 bits.
     const most = Math.min(32767, Math.floor((2 ** 31 - 1) / (127 * d)));
@@ -320,6 +332,7 @@ class TemplateCopy {
     const error = 2 ** -19 * Math.max(1, (1 + Math.sqrt(square)) ** 2 / 4);
     return {
       vector,
+      square,
       words,
       scale: [factor, square + 1],
       atLeast: (distance) =>
@@ -331,6 +344,17 @@ class TemplateCopy {
 function disposeChunk({ plans, store }: Chunk): void {
   for (const plan of plans.values()) plan.dispose();
   store.dispose();
+}
+
+/** The sum of the squares of each row of d numbers. */
+function squaresOf(rows: ArrayLike<number>, d: number): Float32Array {
+  const squares = new Float32Array(rows.length / d);
+  for (let row = 0; row < squares.length; row++) {
+    let square = 0;
+    for (let i = row * d; i < (row + 1) * d; i++) square += rows[i]! * rows[i]!;
+    squares[row] = square;
+  }
+  return squares;
 }
 
 /** Rows of d bytes as rows of `width`, with zeros behind. */

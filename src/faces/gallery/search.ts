@@ -16,7 +16,7 @@ export type SearchedVectors = VectorSet | Int8Vectors;
 
 /** Finds the nearest of many vectors, exactly. On the host hostSearch(), on a device deviceSearch(). */
 export interface VectorSearch {
-  /** The rows to search; called before the first search and after every change. Rows before `firstChanged` are as they were. */
+  /** The rows to search, of length 1 or less (but for rounding); called before the first search and after every change. Rows before `firstChanged` are as they were. */
   load(vectors: SearchedVectors, firstChanged: number): void | Promise<void>;
   /** The k nearest rows; fewer when there are fewer. Equal distances by row. */
   nearest(query: Float32Array, k: number): Nearest | Promise<Nearest>;
