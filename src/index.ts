@@ -32,7 +32,7 @@ export type {
   Verification,
   Watch,
 } from './facenet-gpu.ts';
-export { memoryDataset } from './train/dataset.ts';
+export { type BatchOptions, memoryDataset, type TrainingBatch, trainingBatches } from './train/dataset.ts';
 
 /** FaceNet in pages and workers. Strings are URLs. Threads need a cross-origin isolated page; `.why` says what was taken. */
 export class FaceNetGPU extends FaceNet {

@@ -36,7 +36,7 @@ export type {
 } from './facenet-gpu.ts';
 export { type FolderDataset, folderDataset } from './io/node/folder-dataset.ts';
 export { tarDataset } from './io/node/tar-dataset.ts';
-export { memoryDataset } from './train/dataset.ts';
+export { type BatchOptions, memoryDataset, type TrainingBatch, trainingBatches } from './train/dataset.ts';
 
 /** FaceNet in Node. Strings are file paths; WebGPU comes from the optional package `webgpu`. */
 export class FaceNetGPU extends FaceNet {

@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import { afterAll, describe, expect, test } from 'vitest';
 import { FaceNetError } from '../src/errors.ts';
 import type { Backend } from '../src/plan/runner.ts';
+import { type BatchOptions, type TrainingBatch, trainingBatches } from '../src/train/dataset.ts';
 import { Trainer, type TrainingState, type TrainOptions, type TrainStep } from '../src/train/trainer.ts';
 import { backends, title, wasmBackend } from './backends.ts';
 import { tinyModel, tinyPeople } from './training-net.ts';
@@ -187,5 +188,62 @@ describe('what training refuses', () => {
     const labels = Int32Array.of(16777216, 16777216, 16777217, 16777217);
     const people = { labels, read: data.read };
     expect(refused({ people: 2, perPerson: 2, extraNegatives: 0 }, people)).toBeInstanceOf(Trainer);
+  });
+});
+
+describe('batches to look at', () => {
+  const sampler = { sampler: 'people', people: 4, perPerson: 3, extraNegatives: 2 } as const;
+  async function take(count: number, over: Partial<BatchOptions> = {}, from = data) {
+    const batches: TrainingBatch[] = [];
+    for await (const batch of trainingBatches(from, { ...sampler, seed: 11, ...over })) {
+      batches.push(batch);
+      if (batches.length === count) break;
+    }
+    return batches;
+  }
+
+  test.each(['people', 'shuffled'] as const)('a %s stream from step 5 goes on where one from 0 is', async (kind) => {
+    const whole = await take(8, { sampler: kind });
+    expect(whole.map(({ step }) => step)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+    expect(await take(3, { sampler: kind, from: 5 })).toEqual(whole.slice(5));
+    expect(await take(3, { sampler: kind, from: 5, seed: 12 })).not.toEqual(whole.slice(5));
+  });
+
+  test('rows are pictures of the set with their labels', async () => {
+    const [{ indices, images, labels }] = (await take(1)) as [TrainingBatch];
+    expect(new Set(indices).size).toBe(14);
+    expect([...labels]).toEqual(indices.map((index) => data.labels[index]));
+    for (const [row, index] of indices.entries()) expect(images[row]).toBe(await data.read(index));
+  });
+
+  test('they are what a run reads', async () => {
+    const read: number[] = [];
+    const watched = {
+      labels: data.labels,
+      read: (index: number) => {
+        read.push(index);
+        return data.read(index);
+      },
+    };
+    const model = tinyModel(opened[0] as Backend);
+    const trainer = new Trainer(model, watched, { ...options, ...sampler, steps: 3 });
+    for await (const _ of trainer.run());
+    trainer.dispose();
+    model.store.dispose();
+    const seed = options.seed ?? 0;
+    expect(read).toEqual((await take(3, { seed })).flatMap(({ indices }) => indices));
+  });
+
+  test('what cannot be drawn or read is named', async () => {
+    await expect(take(1, { people: 1000 })).rejects.toThrow(/1000 x 3 = 3000 images/);
+    await expect(take(1, { from: -1 })).rejects.toThrow(/from must be a whole number from 0, got -1/);
+    await expect(take(1, { seed: 0.5 })).rejects.toThrow(/seed must be a whole number from 0, got 0.5/);
+    const broken = {
+      labels: data.labels,
+      read: (): never => {
+        throw new Error('half a file');
+      },
+    };
+    await expect(take(1, {}, broken)).rejects.toThrow(/every image must be readable, got image \d+: half a file/);
   });
 });

@@ -1,5 +1,6 @@
 import { FaceNetError } from '../errors.ts';
 import type { Pixels } from '../faces/preprocessing.ts';
+import { checkSampler, drawBatch, identitiesOf, type SamplerOptions } from './sampling.ts';
 
 /** One training picture: a crop of the model's template, or a photo with landmarks. */
 export interface TrainingImage {
@@ -47,4 +48,44 @@ export function memoryDataset(items: readonly (TrainingImage & { readonly label:
     return numbers.get(label) as number;
   });
   return { labels, read: (index) => items[index] as TrainingImage };
+}
+
+/** What `trainingBatches` draws, and where it begins. */
+export interface BatchOptions extends SamplerOptions {
+  /** Default 0. */
+  readonly seed?: number;
+  /** Step of the first batch, from 0. A stream that starts at `from` goes on where one from 0 would be. Default 0. */
+  readonly from?: number;
+}
+
+/** One batch as `train` draws it, before augmentation. Row i is picture `indices[i]` of the set. */
+export interface TrainingBatch {
+  readonly step: number;
+  readonly indices: readonly number[];
+  readonly images: readonly TrainingImage[];
+  readonly labels: Int32Array;
+}
+
+/**
+ * The batches that a single-phase `train` of the same options and seed draws, one a step, without end: to look at what is learnt from, or
+ * for a training loop of one's own. @throws 'input' for options that the set cannot meet, 'image' for a picture that cannot be read.
+ */
+export async function* trainingBatches(
+  data: Dataset,
+  { seed = 0, from = 0, ...options }: BatchOptions,
+): AsyncGenerator<TrainingBatch, never> {
+  const identities = identitiesOf(data.labels);
+  checkSampler(identities, options);
+  for (const [name, value] of [
+    ['seed', seed],
+    ['from', from],
+  ] as const) {
+    if (!(Number.isSafeInteger(value) && value >= 0))
+      throw new FaceNetError('input', `batches: ${name} must be a whole number from 0, got ${value}.`);
+  }
+  for (let step = from; ; step++) {
+    const indices = drawBatch(identities, options, seed, step);
+    const images = await Promise.all(indices.map((index) => withPicture(data, index, (picture) => picture)));
+    yield { step, indices, images, labels: Int32Array.from(indices, (index) => data.labels[index] as number) };
+  }
 }
