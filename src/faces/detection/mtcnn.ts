@@ -48,9 +48,6 @@ const TILES = [
 const RNET_BATCH = 64;
 const ONET_BATCH = 16;
 
-/** Far below everything that the first layer makes of a byte, and small enough that nothing overflows. */
-const BEHIND = -1e6;
-
 /** Most boxes of one level that are compared, and most that go on to RNet, the best: far more than photos give, so that no picture takes for ever. */
 const MOST_OF_A_LEVEL = 8192;
 const MOST_PROPOSALS = 4096;
@@ -128,11 +125,11 @@ function squared({ box: [x1, y1, x2, y2], ...rest }: Candidate): Candidate {
 }
 
 /**
- * The boxes that non-maximum suppression keeps, by falling score. Of equal scores, which are many where softmax ends at 1, the earlier box is taken
- * first; by the smaller area, at the end, the later, as the references do: there it decides which box is the answer.
+ * The boxes that non-maximum suppression keeps, by falling score. Of equal scores, which are many where softmax ends at 1, the later box is taken
+ * first, as davidsandberg/facenet does, which takes boxes from the end of a sorted list.
  */
 function kept(candidates: readonly Candidate[], threshold: number, by: 'union' | 'minimum' = 'union'): Candidate[] {
-  const ordered = by === 'minimum' ? [...candidates].reverse() : candidates;
+  const ordered = [...candidates].reverse();
   const boxes = ordered.flatMap(({ box }) => box);
   const scores = ordered.map(({ score }) => score);
   return suppress({ boxes, scores }, { threshold, by, inclusive: 1 }).map((index) => ordered[index] as Candidate);
@@ -155,6 +152,8 @@ interface Networks {
   /** Bytes that the photo may take. */
   readonly capacity: number;
   readonly pnet: readonly Plan[];
+  /** See `behindAll`. */
+  readonly behind: number;
   readonly rnet: Plan;
   readonly onet: Plan;
 }
@@ -200,7 +199,7 @@ async function openNetworks(
     for (const [index, { graph, outputs }] of [...graphs.pnet, graphs.rnet, graphs.onet].entries())
       plans.push(await Plan.create(graph, outputs, backend, store, { batchSize: batches[index] as number }));
     const [onetPlan, rnetPlan] = [plans.pop() as Plan, plans.pop() as Plan];
-    return { store, capacity, pnet: plans, rnet: rnetPlan, onet: onetPlan };
+    return { store, capacity, pnet: plans, behind: behindAll(weights), rnet: rnetPlan, onet: onetPlan };
   } catch (error) {
     for (const plan of plans) plan.dispose();
     store.dispose();
@@ -293,8 +292,8 @@ class MtcnnModel implements DetectionModel {
 
   /** What PNet proposes, moved and made square. */
   async #propose(photo: Uploaded, levels: readonly Level[], signal: AbortSignal | undefined): Promise<Candidate[]> {
-    const { pnet: plans } = this.#networks as Networks;
-    const found: Candidate[][] = levels.map(() => []);
+    const { pnet: plans, behind } = this.#networks as Networks;
+    const found: { readonly cell: number; readonly candidate: Candidate }[][] = levels.map(() => []);
     for (const [size, { cells, batch }] of TILES.entries()) {
       const tiles = levels.flatMap((level, index) => {
         const own = tilesOf(level);
@@ -311,7 +310,7 @@ class MtcnnModel implements DetectionModel {
             placement(photo, [0, 0, photo.width, photo.height], [columns, rows], [x, y]),
             i * AREA_PLACEMENT_COLUMNS,
           );
-          endAt(end.subarray(i * side * side, (i + 1) * side * side), side, columns - 2 - x, rows - 2 - y);
+          endAt(end.subarray(i * side * side, (i + 1) * side * side), side, columns - 2 - x, rows - 2 - y, behind);
         });
         const { probabilities, offsets } = await (plans[size] as Plan).run({ placements, end }, some.length);
         throwIfAborted(signal);
@@ -321,12 +320,16 @@ class MtcnnModel implements DetectionModel {
             probabilities as Float32Array,
             offsets as Float32Array,
             { from, cells, level, place },
-            (candidate) => found[index]?.push(candidate),
+            (candidate, cell) => found[index]?.push({ candidate, cell }),
           );
         });
       }
     }
-    const all = found.flatMap((list) => kept(best(list, MOST_OF_A_LEVEL), 0.5));
+    // Row by row, however the level was cut into tiles: of equal scores the order decides.
+    const all = found.flatMap((list) => {
+      const ordered = list.sort((a, b) => a.cell - b.cell).map(({ candidate }) => candidate);
+      return kept(best(ordered, MOST_OF_A_LEVEL), 0.5);
+    });
     return best(kept(all, 0.7), MOST_PROPOSALS).map((candidate) => squared(moved(candidate, 0)));
   }
 
@@ -368,10 +371,26 @@ function placement(
   return [...rectangle, ...size, ...shown, width, height, channels, 0];
 }
 
-/** Marks what the first layer of PNet makes of pixels behind a level's last: too small to be the largest of a block. */
-function endAt(tile: Float32Array, side: number, columns: number, rows: number): void {
-  if (columns < side) for (let row = 0; row < side; row++) tile.fill(BEHIND, row * side + columns, (row + 1) * side);
-  if (rows < side) tile.fill(BEHIND, rows * side);
+/** Marks in `tile` [side, side] what the first layer of PNet makes of pixels behind a level's last: `behind` makes it too small to be the largest of a block. */
+export function endAt(tile: Float32Array, side: number, columns: number, rows: number, behind: number): void {
+  if (columns < side) for (let row = 0; row < side; row++) tile.fill(behind, row * side + columns, (row + 1) * side);
+  if (rows < side) tile.fill(behind, rows * side);
+}
+
+/**
+ * What lowers any answer of PNet's first layer below all that it can answer, and no more: convolutions that add and subtract neighbours
+ * (Winograd's) round to what is largest among them, so that a number far below would spoil the last cells of a level.
+ */
+export function behindAll(weights: DetectionWeights): number {
+  const [weight, bias, slope] = ['conv1/weight', 'conv1/bias', 'prelu1/slope'].map(
+    (name) => weights.get(`pnet/${name}`)?.data ?? new Float32Array(),
+  ) as [Float32Array, Float32Array, Float32Array];
+  const most = bias.map(Math.abs);
+  // Bytes are from -1 to 1 here.
+  weight.forEach((value, index) => {
+    most[index % most.length] = (most[index % most.length] as number) + Math.abs(value);
+  });
+  return -2 * Math.max(...most.map((value, channel) => value * Math.max(1, Math.abs(slope[channel] as number))));
 }
 
 /** The cells of a tile that PNet takes for faces, row by row, as boxes of the photo. Cells beyond the level's last are not read. */
@@ -379,7 +398,7 @@ function readCells(
   probabilities: Float32Array,
   offsets: Float32Array,
   { from, cells, level, place }: { from: number; cells: number; level: Level; place: Point },
-  add: (candidate: Candidate) => void,
+  add: (candidate: Candidate, cell: number) => void,
 ): void {
   const { scale, columns, rows } = level;
   const across = Math.min(cells, cellsOf(columns) - place[0]);
@@ -390,16 +409,15 @@ function readCells(
       const score = probabilities[2 * at + 1] as number;
       if (!(score >= PASS.pnet)) continue;
       const [x, y] = [PNET_STRIDE * (place[0] + column), PNET_STRIDE * (place[1] + row)];
-      add({
-        box: [
-          Math.trunc((x + 1) / scale),
-          Math.trunc((y + 1) / scale),
-          Math.trunc((x + PNET_CELL) / scale),
-          Math.trunc((y + PNET_CELL) / scale),
-        ],
-        score,
-        offsets: offsets.slice(4 * at, 4 * at + 4) as unknown as readonly number[],
-      });
+      const box = [x + 1, y + 1, x + PNET_CELL, y + PNET_CELL].map((side) => Math.trunc(side / scale));
+      add(
+        {
+          box: box as unknown as Candidate['box'],
+          score,
+          offsets: offsets.slice(4 * at, 4 * at + 4) as unknown as readonly number[],
+        },
+        (place[1] + row) * cellsOf(columns) + place[0] + column,
+      );
     }
   }
 }
