@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { FaceNetError } from '../src/errors.ts';
-import { FaceGallery, type FingerprintedVectors } from '../src/faces/gallery.ts';
+import { MemoryStore } from '../src/faces/gallery/store.ts';
+import { FaceGallery, type FingerprintedVectors, type GalleryCodec } from '../src/faces/gallery.ts';
 import { Philox } from '../src/graph/philox.ts';
 import { type GalleryFile, isLocked, PBKDF2_ROUNDS, readGallery, writeGallery } from '../src/io/gallery-file.ts';
 import { readSafetensors, writeSafetensors } from '../src/io/safetensors.ts';
@@ -349,7 +350,7 @@ describe('a gallery and its files', () => {
     await gallery.enroll('someone else', vectors(1, 16, 99));
     await gallery.remove({ label: people[0]! });
     await gallery.load(bytes);
-    expect((await entries()).map(({ id }) => id).sort()).toEqual(before.map(({ id }) => id).sort());
+    expect(await entries()).toEqual(before);
     const now = await entries();
     expect((await refusal(() => gallery.load(bytes.slice(0, -1)))).code).toBe('store');
     const zero: GalleryFile = {
@@ -379,6 +380,32 @@ describe('a gallery and its files', () => {
     expect(await entries()).toEqual(now);
     const bare = await FaceGallery.open({ fingerprint, dimensions: 16 });
     expect((await refusal(() => bare.save())).message).toMatch(/codec/);
+  });
+
+  test.each(['float32', 'int8'] as const)('load fills a store as well, %s; ids must differ', async (templates) => {
+    const { gallery } = await build(templates);
+    const bytes = await gallery.save();
+    const store = new MemoryStore();
+    const kept = await FaceGallery.open({ fingerprint, dimensions: 16, codec, templates, store });
+    await kept.enroll('somebody who goes', vectors(1, 16, 98));
+    await kept.load(bytes);
+    const ids = (await readGallery(bytes)).entries.map(({ id }) => id);
+    const held = [];
+    for await (const { id } of store.entries()) held.push(id);
+    expect(held).toEqual(ids);
+    expect(await kept.save()).toEqual(bytes);
+    const twice: GalleryCodec = {
+      ...codec,
+      read: async (...given) => {
+        const file = await codec.read(...given);
+        return { ...file, entries: file.entries.map((entry) => ({ ...entry, id: 'same' })) };
+      },
+    };
+    for (const store of [undefined, new MemoryStore()]) {
+      const other = await FaceGallery.open({ fingerprint, dimensions: 16, codec: twice, ...(store && { store }) });
+      expect((await refusal(() => other.load(bytes))).code).toBe('store');
+      expect(other.size).toBe(0);
+    }
   });
 
   test('int8 and float32 galleries read each other, int8 files come back bit for bit', async () => {

@@ -2,7 +2,6 @@ import { FaceNetError } from '../errors.ts';
 import { checkUnitVectors, type VectorSet } from './distance.ts';
 import { difference } from './fingerprint.ts';
 import { checkedMeta, checkLabel, type Entry } from './gallery/entry.ts';
-import { int8Scales } from './gallery/int8.ts';
 import { StoreMirror } from './gallery/mirror.ts';
 import {
   distanceToPerson,
@@ -16,7 +15,7 @@ import {
   votedPeople,
 } from './gallery/policy.ts';
 import { type FloatVectors, hostSearch, type VectorSearch } from './gallery/search.ts';
-import { type GalleryStore, MemoryStore } from './gallery/store.ts';
+import type { GalleryStore } from './gallery/store.ts';
 import type { TemplateKind, TemplateTable } from './gallery/template-table.ts';
 import { decide, type OperatingPoint, type Verification } from './operating-point.ts';
 
@@ -65,6 +64,7 @@ export interface GalleryOptions {
   /** What versions of this library before called the same model: files and embeddings with one of these are taken as its own. */
   readonly former?: readonly string[];
   readonly dimensions: number;
+  /** Where entries are kept; in memory alone by default. */
   readonly store?: GalleryStore;
   /** 'nearest' by default. */
   readonly policy?: GalleryPolicy;
@@ -117,7 +117,7 @@ export class FaceGallery {
     this.policy = policy;
     this.k = k;
     this.templates = templates;
-    this.#mirror = new StoreMirror(options.store ?? new MemoryStore(), dimensions, templates, (row) => {
+    this.#mirror = new StoreMirror(options.store, dimensions, templates, (row) => {
       this.#firstChanged = Math.min(this.#firstChanged, row);
       this.#people = null;
     });
@@ -286,7 +286,15 @@ export class FaceGallery {
   async load(bytes: Uint8Array, lock: Lock = {}): Promise<void> {
     const codec = this.#needCodec();
     return this.#mirror.inOrder(async () => {
-      await this.#mirror.replaceAll(this.#entriesOf(await codec.read(bytes, lock)));
+      const { fingerprint, dimensions, entries, vectors } = await codec.read(bytes, lock);
+      this.#checkModel(fingerprint, dimensions, 'gallery file');
+      if (vectors.length !== entries.length * dimensions) {
+        throw new FaceNetError(
+          'store',
+          `gallery file: must hold ${entries.length} x ${dimensions} numbers, got ${vectors.length}. The file is damaged.`,
+        );
+      }
+      await this.#mirror.replaceAll(entries, vectors);
     });
   }
 
@@ -365,37 +373,10 @@ export class FaceGallery {
     return this.#people;
   }
 
-  #content(rows: readonly number[] = this.#mirror.rows()): GalleryContent {
-    const d = this.dimensions;
-    const { data } = this.#table.searched();
-    const vectors = data instanceof Int8Array ? new Int8Array(rows.length * d) : new Float32Array(rows.length * d);
-    rows.forEach((row, i) => vectors.set(data.subarray(row * d, (row + 1) * d), i * d));
-    const entries = rows.map((row) => {
-      const { vector: _, ...rest } = this.#table.entry(row);
-      return rest;
-    });
-    return { fingerprint: this.fingerprint, dimensions: d, entries, vectors };
-  }
-
-  #entriesOf(content: GalleryContent): Entry[] {
-    const { fingerprint, dimensions, entries, vectors } = content;
-    this.#checkModel(fingerprint, dimensions, 'gallery file');
-    if (vectors.length !== entries.length * dimensions) {
-      throw new FaceNetError(
-        'store',
-        `gallery file: must hold ${entries.length} x ${dimensions} numbers, got ${vectors.length}. The file is damaged.`,
-      );
-    }
-    const scales = vectors instanceof Int8Array ? int8Scales(vectors, entries.length, dimensions) : null;
-    return entries.map((entry, i) =>
-      this.#mirror.checked(
-        {
-          ...entry,
-          vector: scaled(vectors.subarray(i * dimensions, (i + 1) * dimensions), scales?.[i] ?? 1),
-        },
-        i,
-      ),
-    );
+  #content(rows?: readonly number[]): GalleryContent {
+    const { fingerprint, dimensions } = this;
+    const entries = (rows ?? this.#mirror.rows()).map((row) => this.#table.texts(row));
+    return { fingerprint, dimensions, entries, vectors: this.#table.numbers(rows) };
   }
 
   #checkVectors(vectors: FingerprintedVectors): void {
@@ -442,13 +423,6 @@ export class FaceGallery {
     if (!this.#codec) throw refusal('gallery', 'needs a codec for files', 'none', 'Pass one to FaceGallery.open()');
     return this.#codec;
   }
-}
-
-/** A copy with every number times `scale`. */
-function scaled(row: Float32Array | Int8Array, scale: number): Float32Array {
-  const vector = new Float32Array(row.length);
-  for (let i = 0; i < row.length; i++) vector[i] = row[i]! * scale;
-  return vector;
 }
 
 function refusal(subject: string, rule: string, got: string | number, remedy: string): FaceNetError {

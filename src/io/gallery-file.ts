@@ -184,8 +184,9 @@ function readEntries(json: Uint8Array, count: number): GalleryFile['entries'] {
         { index },
       );
     if (typeof entry !== 'object' || entry === null) throw damaged('the fields id, label and perhaps meta');
-    const { id, label, meta, ...others } = entry as Record<string, unknown>;
-    if (typeof id !== 'string' || id === '' || typeof label !== 'string' || Object.keys(others).length > 0)
+    const { id, label, meta } = entry as Record<string, unknown>;
+    const fields = meta === undefined ? 2 : 3;
+    if (typeof id !== 'string' || id === '' || typeof label !== 'string' || Object.keys(entry).length !== fields)
       throw damaged('the fields id, label and perhaps meta');
     if (ids.has(id)) throw damaged('ids of their own');
     ids.add(id);

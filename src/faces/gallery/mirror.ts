@@ -6,11 +6,12 @@ import { type TemplateKind, TemplateTable } from './template-table.ts';
 
 /**
  * A store's entries in memory, and the order of calls: one after the other, each on a table that agrees with the store. After a call
- * of the store that failed, or when the store says that others changed it, the table is read again before the next call.
+ * of the store that failed, or when the store says that others changed it, the table is read again before the next call. Without a store
+ * the table is all there is.
  */
 export class StoreMirror {
   readonly table: TemplateTable;
-  readonly #store: GalleryStore;
+  readonly #store: GalleryStore | undefined;
   /** Told of every change, with the first row whose vector may be another (Infinity: labels only). */
   readonly #changed: (row: number) => void;
   #unwatch: (() => void) | undefined;
@@ -18,19 +19,19 @@ export class StoreMirror {
   #stale = true;
   #closed = false;
 
-  constructor(store: GalleryStore, dimensions: number, kind: TemplateKind, changed: (row: number) => void) {
+  constructor(store: GalleryStore | undefined, dimensions: number, kind: TemplateKind, changed: (row: number) => void) {
     this.table = new TemplateTable(dimensions, kind);
     this.#store = store;
     this.#changed = changed;
   }
 
   get searches(): boolean {
-    return this.#store.nearest !== undefined;
+    return this.#store?.nearest !== undefined;
   }
 
   async open(fingerprint: string): Promise<void> {
-    await this.#ask('open', () => this.#store.open(fingerprint, this.table.dimensions));
-    this.#unwatch = this.#store.watch?.(() => {
+    await this.#ask('open', (store) => store.open(fingerprint, this.table.dimensions));
+    this.#unwatch = this.#store?.watch?.(() => {
       this.#stale = true;
     });
     await this.reload();
@@ -60,40 +61,60 @@ export class StoreMirror {
       this.#unwatch?.();
       this.table.clear();
       this.#changed(0);
-      await this.#ask('close', () => this.#store.close());
+      await this.#ask('close', (store) => store.close());
     });
   }
 
   async put(entries: readonly Entry[]): Promise<void> {
-    await this.#change('put', () => this.#store.put(entries));
+    await this.#change('put', (store) => store.put(entries));
     this.#changed(this.table.put(entries));
   }
 
   async remove(rows: readonly number[]): Promise<void> {
-    await this.#change('remove', () => this.#store.remove(rows.map((row) => this.table.id(row))));
+    await this.#change('remove', (store) => store.remove(rows.map((row) => this.table.id(row))));
     this.#changed(this.table.remove(rows));
   }
 
   async compact(): Promise<void> {
-    await this.#ask('compact', async () => this.#store.compact?.());
+    await this.#ask('compact', async (store) => store.compact?.());
   }
 
-  /** Makes the store hold these entries and no others; the table then follows the store, whose order counts. */
-  async replaceAll(entries: readonly Entry[]): Promise<void> {
-    const kept = new Set(entries.map(({ id }) => id));
+  /**
+   * Holds these entries and no others. All are checked before anything changes. With a store the table then follows it, and its order
+   * counts. Throws 'store' with the place of a damaged entry.
+   */
+  async replaceAll(entries: readonly Omit<Entry, 'vector'>[], vectors: Float32Array | Int8Array): Promise<void> {
+    const texts = entries.map((entry, i) => this.#checkedTexts(entry, i));
+    const kept = new Set(texts.map(({ id }) => id));
+    if (kept.size < texts.length) {
+      throw new FaceNetError(
+        'store',
+        `gallery: every entry must have an id of its own, got ${kept.size} ids for ${texts.length} entries. Restore the gallery from a copy.`,
+      );
+    }
+    const table = this.#store ? new TemplateTable(this.table.dimensions, this.table.kind) : this.table;
+    try {
+      table.replaceAll(texts, vectors);
+    } catch (cause) {
+      throw damaged(cause, (cause as FaceNetError).index ?? 0);
+    }
+    this.#changed(0);
+    if (!this.#store) return;
     const gone = this.rows()
       .map((row) => this.table.id(row))
       .filter((id) => !kept.has(id));
-    await this.#change('put', () => this.#store.put(entries));
-    await this.#change('remove', () => this.#store.remove(gone));
+    const all = texts.map((_, row) => table.entry(row));
+    table.clear();
+    await this.#change('put', (store) => store.put(all));
+    await this.#change('remove', (store) => store.remove(gone));
     await this.reload();
   }
 
   /** Rows that the store's own search finds. */
   async nearest(query: Float32Array, limit: number): Promise<number[]> {
     let rows: number[] = [];
-    await this.#ask('nearest', async () => {
-      const found = (await this.#store.nearest?.(query.slice(), limit)) ?? [];
+    await this.#ask('nearest', async (store) => {
+      const found = (await store.nearest?.(query.slice(), limit)) ?? [];
       rows = found.flatMap(({ id }) => this.table.rowOf(id) ?? []);
     });
     return rows;
@@ -106,12 +127,13 @@ export class StoreMirror {
 
   async reload(): Promise<void> {
     this.#stale = false;
+    if (!this.#store) return;
     try {
       const entries: Entry[] = [];
-      await this.#ask('read', async () => {
-        for await (const entry of this.#store.entries()) entries.push(entry);
+      await this.#ask('read', async (store) => {
+        for await (const entry of store.entries()) entries.push(entry);
       });
-      const checked = entries.map((entry, i) => this.checked(entry, i));
+      const checked = entries.map((entry, i) => this.#checked(entry, i));
       this.table.clear();
       this.table.put(checked);
       this.#changed(0);
@@ -122,24 +144,29 @@ export class StoreMirror {
   }
 
   /** An entry from outside, copied. Throws 'store' with its place; the text never names the person. */
-  checked(entry: Entry, index: number): Entry {
+  #checked(entry: Entry, index: number): Entry {
+    const texts = this.#checkedTexts(entry, index);
     try {
-      checkLabel(entry.label);
-      if (typeof entry.id !== 'string' || entry.id === '') {
+      checkUnitVectors({ data: entry.vector, count: 1, dimensions: this.table.dimensions }, 'template');
+    } catch (cause) {
+      throw damaged(cause, index);
+    }
+    return { ...texts, vector: this.table.kept(entry.vector) };
+  }
+
+  /** The same for all but the vector. */
+  #checkedTexts({ id, label, meta }: Omit<Entry, 'vector'>, index: number): Omit<Entry, 'vector'> {
+    try {
+      checkLabel(label);
+      if (typeof id !== 'string' || id === '')
         throw new FaceNetError(
           'input',
-          `id: must be a text that is not empty, got ${typeof entry.id}. Keep what put() was given.`,
+          `id: must be a text that is not empty, got ${typeof id}. Keep what put() was given.`,
         );
-      }
-      checkUnitVectors({ data: entry.vector, count: 1, dimensions: this.table.dimensions }, 'template');
-      const meta = checkedMeta(entry.meta);
-      return { id: entry.id, label: entry.label, vector: this.table.kept(entry.vector), ...(meta && { meta }) };
+      const copied = checkedMeta(meta);
+      return copied ? { id, label, meta: copied } : { id, label };
     } catch (cause) {
-      throw new FaceNetError(
-        'store',
-        `gallery: every entry must be whole, got a damaged one at place ${index}. Restore the gallery from a copy.`,
-        { cause, index },
-      );
+      throw damaged(cause, index);
     }
   }
 
@@ -152,7 +179,7 @@ export class StoreMirror {
     return result;
   }
 
-  async #change(what: string, call: () => Promise<void>): Promise<void> {
+  async #change(what: string, call: (store: GalleryStore) => Promise<void>): Promise<void> {
     try {
       await this.#ask(what, call);
     } catch (error) {
@@ -161,9 +188,9 @@ export class StoreMirror {
     }
   }
 
-  async #ask(what: string, call: () => Promise<void>): Promise<void> {
+  async #ask(what: string, call: (store: GalleryStore) => Promise<void>): Promise<void> {
     try {
-      await call();
+      if (this.#store) await call(this.#store);
     } catch (cause) {
       if (cause instanceof FaceNetError) throw cause;
       throw new FaceNetError(
@@ -173,4 +200,12 @@ export class StoreMirror {
       );
     }
   }
+}
+
+function damaged(cause: unknown, index: number): FaceNetError {
+  return new FaceNetError(
+    'store',
+    `gallery: every entry must be whole, got a damaged one at place ${index}. Restore the gallery from a copy.`,
+    { cause, index },
+  );
 }

@@ -23,7 +23,7 @@ export interface GalleryStore {
   close(): Promise<void>;
 }
 
-/** A store in memory: the default, and an example of what a store must do. */
+/** A store in memory: an example of what a store must do. */
 export class MemoryStore implements GalleryStore {
   readonly #entries = new Map<string, Entry>();
   #model: { fingerprint: string; dimensions: number } | null = null;

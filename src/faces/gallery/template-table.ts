@@ -1,9 +1,13 @@
-import type { VectorSet } from '../distance.ts';
+import { FaceNetError } from '../../errors.ts';
+import { checkUnitVectors, type VectorSet } from '../distance.ts';
 import type { Entry } from './entry.ts';
-import { dequantise, quantise } from './int8.ts';
-import type { SearchedVectors } from './search.ts';
+import { dequantise, int8Scales, quantise } from './int8.ts';
+import type { FloatVectors, SearchedVectors } from './search.ts';
 
 export type TemplateKind = 'float32' | 'int8';
+
+/** Rows that are read at once: what is made of them in between stays small. */
+const BLOCK = 1024;
 
 /**
  * The entries of a gallery in memory: rows in order of insertion, vectors behind one another, so that they can be searched as they lie.
@@ -68,13 +72,24 @@ export class TemplateTable {
 
   /** A copy of a whole row. */
   entry(row: number): Entry {
+    return { ...this.texts(row), vector: this.vector(row) };
+  }
+
+  /** A copy of what is known of a row beside its vector. */
+  texts(row: number): Omit<Entry, 'vector'> {
     const meta = this.#metas[row];
-    return {
-      id: this.#ids[row]!,
-      label: this.#labels[row]!,
-      vector: this.vector(row),
-      ...(meta && { meta: Object.fromEntries(Object.entries(meta)) }),
-    };
+    const texts = { id: this.#ids[row]!, label: this.#labels[row]! };
+    return meta ? { ...texts, meta: Object.fromEntries(Object.entries(meta)) } : texts;
+  }
+
+  /** Copies of rows, all by default, as they lie in memory. */
+  numbers(rows?: readonly number[]): Float32Array | Int8Array {
+    const d = this.dimensions;
+    const all = this.kind === 'float32' ? this.#floats : this.#bytes;
+    if (!rows) return all.slice(0, this.size * d);
+    const copy = this.kind === 'float32' ? new Float32Array(rows.length * d) : new Int8Array(rows.length * d);
+    rows.forEach((row, i) => copy.set(all.subarray(row * d, (row + 1) * d), i * d));
+    return copy;
   }
 
   /** All rows as they lie in memory: views, valid until the next change. */
@@ -131,6 +146,35 @@ export class TemplateTable {
     return first;
   }
 
+  /**
+   * Holds these rows and no others; all at once, for many are read from files. Texts are the caller's to check, ids differ from one another.
+   * Throws 'input' with its index for a row that is no unit vector; then nothing has changed.
+   */
+  replaceAll(entries: readonly Omit<Entry, 'vector'>[], vectors: Float32Array | Int8Array): void {
+    const [count, d] = [entries.length, this.dimensions];
+    const fresh = new TemplateTable(d, this.kind);
+    fresh.#reserve(count);
+    for (let row = 0; row < count; row += BLOCK) {
+      const end = Math.min(count, row + BLOCK);
+      const numbers = vectors.subarray(row * d, end * d);
+      try {
+        fresh.#writeRows(row, { data: floatsOf(numbers, d), count: end - row, dimensions: d });
+      } catch (error) {
+        if (!(error instanceof FaceNetError) || error.index === undefined) throw error;
+        throw new FaceNetError(error.code, error.message, { cause: error, index: row + error.index });
+      }
+    }
+    this.clear();
+    [this.#floats, this.#bytes, this.#scales] = [fresh.#floats, fresh.#bytes, fresh.#scales];
+    entries.forEach(({ id, label, meta }, row) => {
+      this.#ids.push(id);
+      this.#labels.push(label);
+      this.#metas.push(meta);
+      this.#rowOfId.set(id, row);
+    });
+    this.#indexLabels();
+  }
+
   /** Removes rows; those behind move up. Gives the first row that changed. */
   remove(rows: Iterable<number>): number {
     const gone = new Set(rows);
@@ -163,7 +207,10 @@ export class TemplateTable {
   }
 
   clear(): void {
-    this.remove(this.#ids.keys());
+    for (const list of [this.#ids, this.#labels, this.#metas]) list.length = 0;
+    for (const numbers of [this.#floats, this.#bytes, this.#scales]) numbers.fill(0);
+    this.#rowOfId.clear();
+    this.#rowsOfLabel = new Map();
   }
 
   #isVector(row: number, vector: Float32Array): boolean {
@@ -181,15 +228,20 @@ export class TemplateTable {
     this.#labels.forEach((label, row) => this.#addToLabel(label, row));
   }
 
-  #write(row: number, vector: Float32Array): void {
-    const d = this.dimensions;
+  #write(row: number, data: Float32Array): void {
+    this.#writeRows(row, { data, count: 1, dimensions: this.dimensions });
+  }
+
+  #writeRows(first: number, vectors: FloatVectors): void {
+    const at = first * this.dimensions;
     if (this.kind === 'float32') {
-      this.#floats.set(vector, row * d);
+      checkUnitVectors(vectors, 'template');
+      this.#floats.set(vectors.data, at);
       return;
     }
-    const { data, scales } = quantise({ data: vector, count: 1, dimensions: d });
-    this.#bytes.set(data, row * d);
-    this.#scales[row] = scales[0]!;
+    const { data, scales } = quantise(vectors);
+    this.#bytes.set(data, at);
+    this.#scales.set(scales, first);
   }
 
   /** Room for so many rows; grows by halves, and wipes what it leaves. */
@@ -212,6 +264,13 @@ export class TemplateTable {
       this.#scales = scales;
     }
   }
+}
+
+/** Rows of bytes as the unit vectors that they stand for. */
+function floatsOf(numbers: Float32Array | Int8Array, dimensions: number): Float32Array {
+  if (numbers instanceof Float32Array) return numbers;
+  const count = numbers.length / dimensions;
+  return dequantise({ data: numbers, scales: int8Scales(numbers, count, dimensions), count, dimensions });
 }
 
 /** The vectors of some rows as one set. */
