@@ -571,7 +571,7 @@ export class FaceNet {
   }
 
   #checkFingerprint(embeddings: Embeddings, subject: string): void {
-    if (embeddings.fingerprint !== this.fingerprint && !this.#former.includes(embeddings.fingerprint)) {
+    if (!this.isOwn(embeddings.fingerprint)) {
       throw new FaceNetError(
         'mismatch',
         `${subject} must be embedded by this model: ${difference(this.fingerprint, embeddings.fingerprint)}. Embed it again.`,
@@ -593,6 +593,11 @@ export class FaceNet {
       weights: this.#weights ?? weights,
       ...(this.#trained > 0 && this.#weights === undefined && { step: this.#trained }),
     });
+  }
+
+  /** Whether embeddings with this fingerprint are this model's: made with it as it is, by this version of the library or one before. */
+  isOwn(fingerprint: string): boolean {
+    return fingerprint === this.fingerprint || this.#former.includes(fingerprint);
   }
 
   /** Other fingerprints of this very model, in files of versions before. */

@@ -18,6 +18,7 @@ import { Terminal } from '../src/cli/terminal.ts';
 import { writeEmbeddings } from '../src/io/embeddings-file.ts';
 import { readGallery, writeGallery } from '../src/io/gallery-file.ts';
 import { removeUnfinished } from '../src/io/node/atomic-file.ts';
+import { sha256 } from '../src/io/sha256.ts';
 import { FaceNetGPU } from '../src/node.ts';
 import { bundleSource } from './bundle.mjs';
 import labels from './cases/labels.json' with { type: 'json' };
@@ -40,6 +41,7 @@ afterAll(async () => {
 async function command(
   format: 'json' | 'jsonl',
   run: (context: Context) => Promise<number>,
+  model = net,
 ): Promise<{ code: number; text: string; json: () => Record<string, never> }> {
   let text = '';
   const stdout = new Writable({
@@ -50,8 +52,8 @@ async function command(
   });
   const terminal = new Terminal({ stdout, stderr: new PassThrough().resume() }, { format, quiet: true, colour: false });
   class Here extends Context {
-    override withModel<T>(use: (model: FaceNetGPU) => Promise<T>): Promise<T> {
-      return use(net);
+    override withModel<T>(use: (opened: FaceNetGPU) => Promise<T>): Promise<T> {
+      return use(model);
     }
   }
   const context = new Here(
@@ -154,6 +156,33 @@ describe('R13: names', () => {
     const shown = names.filter((name) => plain.includes(`${name} (${name})`));
     expect(shown.length).toBeGreaterThanOrEqual(12);
   });
+});
+
+test('cluster takes embeddings by what any version called this model, and those of no other', async () => {
+  const saved = await net.save();
+  const model = await FaceNetGPU.create({ model: saved, backend: 'wasm', threads: 1 });
+  const photo = picture(at('beside.png'), 7);
+  const { data, count, dimensions } = await model.embed([photo]);
+  const write = (name: string, fingerprint: string) => {
+    const bytes = writeEmbeddings({ vectors: data, count, dimensions, fingerprint, decoder: 'exact' });
+    writeFileSync(at(name), bytes);
+    return at(name);
+  };
+  const files = [
+    write('now.safetensors', model.fingerprint),
+    write('before.safetensors', `nn4.small2/${(await sha256(saved)).slice(0, 16)}`),
+  ];
+  const options = {
+    ...({ method: 'agglomerative', linkage: 'average' } as const),
+    ...{ threshold: 0.5, minSize: 1, seed: 1, aligned: true },
+  };
+  const run = (names: string[]) => command('json', (context) => cluster(context, names, options), model);
+  const { code, json } = await run([...files, photo]);
+  expect(code).toBe(0);
+  expect((json().faces as { group: number }[]).map(({ group }) => group)).toEqual([0, 0, 0]);
+  const other = write('other.safetensors', 'nn4.small2/0000000000000000');
+  await expect(run([...files, other, photo])).rejects.toMatchObject({ code: 'mismatch' });
+  await model.dispose();
 });
 
 describe('R3: kill -9 while a gallery is saved', () => {

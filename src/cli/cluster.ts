@@ -55,15 +55,22 @@ export async function cluster(
     signal,
   );
   const files = await Promise.all(names.filter(isEmbeddingsFile).map(readFaces));
-  const fingerprint = commonFingerprint(files);
-  if (photos.length === 0 && options.threshold !== undefined)
-    return answer(context, options, files.flatMap(facesOf), [], undefined, { threshold: options.threshold });
-  return context.withModel(async (net) => {
-    const point = net.operatingPoint(decisionOf(options));
-    if (fingerprint !== undefined && fingerprint !== net.fingerprint) {
+  const models = [...new Set(files.map(({ fingerprint }) => fingerprint))];
+  if (photos.length === 0 && options.threshold !== undefined) {
+    if (models.length > 1)
       throw new FaceNetError(
         'mismatch',
-        `cluster: embeddings must be those of this model: ${fingerprint === '' ? 'they name none' : difference(net.fingerprint, fingerprint)}. Name their model by --model, or give them alone with --threshold.`,
+        `cluster: embeddings of one model, got those of ${models.map((name) => name || 'a model that is not named').join(' and ')}. Cluster them apart.`,
+      );
+    return answer(context, options, files.flatMap(facesOf), [], undefined, { threshold: options.threshold });
+  }
+  return context.withModel(async (net) => {
+    const point = net.operatingPoint(decisionOf(options));
+    const other = models.find((fingerprint) => !net.isOwn(fingerprint));
+    if (other !== undefined) {
+      throw new FaceNetError(
+        'mismatch',
+        `cluster: embeddings must be those of this model: ${other === '' ? 'they name none' : difference(net.fingerprint, other)}. Name their model by --model, or give them alone with --threshold.`,
       );
     }
     const faces = files.flatMap(facesOf);
@@ -191,16 +198,6 @@ async function readFaces(path: string): Promise<EmbeddedFile> {
     about,
     vectors: Array.from({ length: count }, (_, row) => vectors.subarray(row * dimensions, (row + 1) * dimensions)),
   };
-}
-
-function commonFingerprint(files: readonly EmbeddedFile[]): string | undefined {
-  const [first, ...others] = [...new Set(files.map(({ fingerprint }) => fingerprint))];
-  if (others.length > 0)
-    throw new FaceNetError(
-      'mismatch',
-      `cluster: embeddings of one model, got those of ${[first, ...others].map((name) => name || 'a model that is not named').join(' and ')}. Cluster them apart.`,
-    );
-  return first;
 }
 
 const facesOf = ({ vectors, about }: EmbeddedFile, file: number, files: readonly EmbeddedFile[]): ClusteredFace[] => {
