@@ -61,6 +61,10 @@ export class Detector {
   readonly #host: Host;
   readonly #parts: Parts;
   #now: Parts['first'];
+  /** Whether what `#now` names was let go of. */
+  #freed = false;
+  /** The loss after which no other device could be had. */
+  #loss: FaceNetError | undefined;
   readonly #queue = new CallQueue();
   #disposed: Promise<void> | undefined;
 
@@ -110,11 +114,7 @@ export class Detector {
 
   /** Frees every buffer; a device that was passed in or is shared stays alive. Twice is allowed; `detect` then throws 'disposed'. */
   dispose(): Promise<void> {
-    this.#disposed ??= this.#queue.settled().then(async () => {
-      const { opened, model } = this.#now;
-      await model.dispose();
-      if (this.#parts.owned) await opened.backend.dispose();
-    });
+    this.#disposed ??= this.#queue.settled().then(() => this.#free());
     return this.#disposed;
   }
 
@@ -125,32 +125,52 @@ export class Detector {
 
   /** Detects; on another device, once, where this one is lost. A shared object's device is the one it has now. */
   async #repeated<T>(task: (model: DetectionModel) => Promise<T>): Promise<T> {
-    const { device, onDeviceLost } = this.#parts;
-    await this.#moveTo(await device(this.#now.opened));
+    if (this.#loss) await this.#recover(this.#loss);
+    else await this.#moveTo(await this.#parts.device(this.#now.opened));
     try {
       return await task(this.#now.model);
     } catch (error) {
       if (!(error instanceof FaceNetError && error.code === 'device-lost')) throw error;
-      const { message } = error;
-      try {
-        const { model, opened } = this.#now;
-        await model.dispose();
-        if (this.#parts.owned) await opened.backend.dispose();
-        await this.#moveTo(await device());
-      } catch (cause) {
-        onDeviceLost?.({ reason: message, recovered: false });
-        throw new FaceNetError('device-lost', `${message} No other could be had: ${(cause as Error).message}`, {
-          cause,
-        });
-      }
-      onDeviceLost?.({ reason: message, recovered: true });
+      await this.#recover(error);
       return task(this.#now.model);
     }
   }
 
+  /** Another device and the model on it. Where there is none the next call tries again; a loss is told once. */
+  async #recover(loss: FaceNetError): Promise<void> {
+    const { device, onDeviceLost } = this.#parts;
+    const tell = (recovered: boolean) => {
+      if (loss !== this.#loss) onDeviceLost?.({ reason: loss.message, recovered });
+    };
+    try {
+      await this.#free();
+      await this.#moveTo(await device());
+    } catch (cause) {
+      tell(false);
+      this.#loss = loss;
+      throw new FaceNetError('device-lost', `${loss.message} No other could be had: ${(cause as Error).message}`, {
+        cause,
+      });
+    }
+    tell(true);
+    this.#loss = undefined;
+  }
+
   async #moveTo(opened: Opened): Promise<void> {
-    if (opened === this.#now.opened) return;
-    this.#now = { opened, model: await this.#parts.on(opened) };
+    if (opened === this.#now.opened && !this.#freed) return;
+    const model = await this.#parts.on(opened);
+    await this.#free();
+    this.#now = { opened, model };
+    this.#freed = false;
+  }
+
+  /** Lets go of what lies on the device there is, lost or not. */
+  async #free(): Promise<void> {
+    if (this.#freed) return;
+    this.#freed = true;
+    const { model, opened } = this.#now;
+    await model.dispose();
+    if (this.#parts.owned) await opened.backend.dispose();
   }
 }
 

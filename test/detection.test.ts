@@ -7,15 +7,23 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { mtcnnLevels } from '../src/faces/detection/mtcnn.ts';
+import { openBackend } from '../src/backends/open.ts';
+import { behindAll, endAt, mtcnnLevels } from '../src/faces/detection/mtcnn.ts';
 import { marginCrop } from '../src/faces/margin-crop.ts';
 import { type Preprocessing, place } from '../src/faces/preprocessing.ts';
+import { Graph } from '../src/graph/graph.ts';
+import { BATCH } from '../src/graph/shape.ts';
 import { readDetectorFile } from '../src/io/detector-file.ts';
 import { checkDetectorBytes, convertMtcnn, openDetectorFile } from '../src/io/mtcnn.ts';
+import { createNodeHost } from '../src/io/node/host.ts';
 import { ImageReader } from '../src/io/node/image-files.ts';
 import { readSafetensors, type Tensor, toFloat32, writeSafetensors } from '../src/io/safetensors.ts';
-import { mtcnnParameters } from '../src/networks/mtcnn.ts';
+import { mtcnnParameters, pnet } from '../src/networks/mtcnn.ts';
 import { type DetectedFace, FaceDetector, FaceNetGPU, type Pixels } from '../src/node.ts';
+import { Plan } from '../src/plan/plan.ts';
+import { Store } from '../src/plan/store.ts';
+import { openDevice } from './backends.ts';
+import { FaultDevice } from './fault-device.ts';
 import { part, photoPath } from './tiny-face.ts';
 
 const adapter = process.env.FACENET_ADAPTER ?? 'none';
@@ -160,6 +168,91 @@ describe(`FaceDetector with tiny-face on ${backend}`, () => {
   });
 });
 
+describe.runIf(adapter === 'swiftshader')('a lost device', () => {
+  const made: FaultDevice[] = [];
+  afterAll(() => {
+    for (const { device } of made) device.destroy();
+  });
+
+  /** The n-th device is lost at the n-th call of `submit` given, later ones never. */
+  function gpuWith(...calls: number[]): GPU {
+    const before = made.length;
+    const requestAdapter = async () => {
+      const opened = (await openDevice())!;
+      const requestDevice = async () => {
+        const call = calls[made.length - before];
+        made.push(new FaultDevice(opened.device, call ? { fault: { at: 'submit', call, what: 'lose' } } : {}));
+        return made.at(-1)!.device;
+      };
+
+      const { info, features, limits } = opened.adapter;
+      return { info, features, limits, requestDevice } as unknown as GPUAdapter;
+    };
+    return { requestAdapter } as unknown as GPU;
+  }
+
+  test('is replaced once: the same faces, told once, nothing stays', { timeout: 120_000 }, async () => {
+    const face = await portrait();
+    const told: boolean[] = [];
+    const onDeviceLost = ({ recovered }: { recovered: boolean }) => told.push(recovered);
+    const options = { model: tinyFace, backend: 'webgpu', onDeviceLost } as const;
+    const undisturbed = await FaceDetector.create({ ...options, gpu: gpuWith() });
+    const opening = made.at(-1)!.calls.submit;
+    const expected = await undisturbed.detect(face);
+    expect(made.at(-1)!.calls.submit).toBeGreaterThan(opening);
+    await undisturbed.dispose();
+
+    const first = made.length;
+    const disturbed = await FaceDetector.create({ ...options, gpu: gpuWith(opening + 1) });
+    expect(await disturbed.detect(face)).toEqual(expected);
+    expect([told, made.length - first]).toEqual([[true], 2]);
+    // Lost while nothing runs.
+    made.at(-1)!.device.destroy();
+    expect(await disturbed.detect(face)).toEqual(expected);
+    expect(told).toEqual([true, true]);
+    await disturbed.dispose();
+    expect(made.map(({ live }) => live)).toEqual(made.map(() => 0));
+  });
+
+  test('no other, or a device of the caller: typed; one that comes later is taken', { timeout: 120_000 }, async () => {
+    const face = await portrait();
+    const told: boolean[] = [];
+    const onDeviceLost = ({ recovered }: { recovered: boolean }) => told.push(recovered);
+    const real = gpuWith();
+    let gone = false;
+    const gpu = { requestAdapter: async () => (gone ? null : real.requestAdapter()) } as unknown as GPU;
+    const detector = await FaceDetector.create({ model: tinyFace, backend: 'webgpu', gpu, onDeviceLost });
+    const expected = await detector.detect(face);
+    gone = true;
+    made.at(-1)!.device.destroy();
+    for (let time = 0; time < 2; time++)
+      await expect(detector.detect(face)).rejects.toMatchObject({ code: 'device-lost', message: /needs an adapter/ });
+    gone = false;
+    expect(await detector.detect(face)).toEqual(expected);
+    expect(told).toEqual([false]);
+    await detector.dispose();
+
+    const { device } = (await openDevice())!;
+    const own = await FaceDetector.create({ model: tinyFace, device });
+    device.destroy();
+    for (let time = 0; time < 2; time++) await expect(own.detect(face)).rejects.toMatchObject({ code: 'device-lost' });
+    await own.dispose();
+  });
+
+  test("a shared one: the detector follows the model's", { timeout: 120_000 }, async () => {
+    const face = await portrait();
+    const net = await FaceNetGPU.create({ model: 'dlib-resnet', backend: 'webgpu', batchSize: 1, gpu: gpuWith() });
+    const detector = await FaceDetector.create({ model: tinyFace, share: net });
+    const expected = await detector.detect(face);
+    made.at(-1)!.device.destroy();
+    expect(await detector.detect(face)).toEqual(expected);
+    expect((await net.embed({ image: face, ...expected[0]! })).count).toBe(1);
+    await detector.dispose();
+    await net.dispose();
+    expect(made.at(-1)!.live).toBe(0);
+  });
+});
+
 describe.runIf(onProcessor)('a model whose template is a box', () => {
   const preprocessing = (name: string): Preprocessing => ({
     width: 160,
@@ -201,6 +294,57 @@ describe.runIf(onProcessor)('the pyramid', () => {
     ]);
     expect(mtcnnLevels({ width: 20_000, height: 19 }, 20)).toEqual([]);
   });
+});
+
+// A level smaller than its tile: convolutions that mix neighbours must not carry what lies behind it into its last cells.
+test.each([22, 23])(`PNet in a tile of 58 as on the picture of %i pixels alone, on ${backend}`, async (size) => {
+  const { backend: on } = await openBackend(createNodeHost(), { backend, threads: 1 });
+  let seed = 7;
+  const random = () => {
+    seed = (seed * 16807) % 2147483647;
+    return seed / 2147483647 - 0.5;
+  };
+  const weights = new Map(
+    [...mtcnnParameters()]
+      .filter(([name]) => name.startsWith('pnet'))
+      .map(([name, shape]) => [
+        name,
+        { shape, data: Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, random) },
+      ]),
+  );
+  const picture = Float32Array.from({ length: size * size * 3 }, () => 2 * random());
+  const side = 58;
+  const tile = new Float32Array(side * side * 3);
+  for (let y = 0; y < side; y++)
+    for (let x = 0; x < side; x++) {
+      const from = (Math.min(y, size - 1) * size + Math.min(x, size - 1)) * 3;
+      tile.set(picture.subarray(from, from + 3), (y * side + x) * 3);
+    }
+  const end = new Float32Array((side - 2) ** 2);
+  endAt(end, side - 2, size - 2, size - 2, behindAll(weights));
+  const store = new Store(on);
+  for (const [name, { data: values, shape }] of weights) store.set(name, values, shape);
+  const run = async (length: number, inputs: Record<string, Float32Array>) => {
+    const graph = new Graph();
+    const x = graph.input('x', [BATCH, length, length, 3]);
+    const bias = inputs.end && graph.input('end', [BATCH, length - 2, length - 2, 1]);
+    const plan = await Plan.create(graph, { ...pnet(x, bias) }, on, store, { batchSize: 1 });
+    const { offsets } = await plan.run(inputs, 1);
+    plan.dispose();
+    return offsets as Float32Array;
+  };
+  const [alone, inTile] = [await run(size, { x: picture }), await run(side, { x: tile, end })];
+  const cells = Math.sqrt(alone.length / 4);
+  let [away, largest] = [0, 0];
+  for (let row = 0; row < cells; row++)
+    for (let i = 0; i < 4 * cells; i++) {
+      const value = alone[row * 4 * cells + i]!;
+      largest = Math.max(largest, Math.abs(value));
+      away = Math.max(away, Math.abs(value - inTile[row * 4 * ((side - 10) / 2) + i]!));
+    }
+  expect(away / largest).toBeLessThan(1e-4);
+  store.dispose();
+  await on.dispose();
 });
 
 /** Random weights under facenet-pytorch's names, and the value that each of ours must have, written down anew. */
@@ -314,11 +458,8 @@ describe.runIf(existsSync(weightsFile))(`MTCNN on ${backend} (skipped loudly wit
           odd.push(`${file}: IoU ${best.toFixed(3)}, points ${((100 * away) / eyes).toFixed(1)} % of the eye distance`);
       }
     }
-    console.log(`${overlapping} of ${boxes} boxes, ${near} with their points\n${odd.join('\n')}`);
-    expect(boxes).toBe(126);
-    expect(overlapping).toBe(126);
-    // Of the other three the reference chose, among boxes of equal score, another (docs/detection.md).
-    expect(near).toBeGreaterThanOrEqual(123);
+    expect(odd).toEqual([]);
+    expect([boxes, overlapping, near]).toEqual([126, 126, 126]);
   });
 
   test.runIf(onProcessor)('the same bits twice, and for 1 and 2 threads', async () => {
