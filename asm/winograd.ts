@@ -375,7 +375,10 @@ function transform(thread: u32, threads: u32, size: u32, taps: u32, weight: usiz
 // @ts-ignore: decorator
 @inline
 function tap(g: usize, columnStep: usize, lanes: u32): v128 {
-  if (lanes == 2) return f64x2.replace_lane(f64x2.splat(<f64>load<f32>(g)), 1, <f64>load<f32>(g + columnStep));
+  if (lanes == 2) {
+    if (columnStep == 4) return f64x2.promote_low_f32x4(v128.load64_zero(g));
+    return f64x2.replace_lane(f64x2.splat(<f64>load<f32>(g)), 1, <f64>load<f32>(g + columnStep));
+  }
   if (lanes == 1) return f64x2.replace_lane(f64x2.splat(0), 0, <f64>load<f32>(g));
   return f64x2.splat(0);
 }
@@ -411,10 +414,13 @@ function lineOfG2(i: usize, g: usize, rowStep: usize, columnStep: usize, lanes: 
 }
 
 function transformF4(g: usize, step: usize, columnStep: usize, lanes: u32, out: usize, xiStep: usize): void {
+  const g00 = tap(g, columnStep, lanes), g01 = tap(g + step, columnStep, lanes), g02 = tap(g + 2 * step, columnStep, lanes);
+  g += 3 * step;
+  const g10 = tap(g, columnStep, lanes), g11 = tap(g + step, columnStep, lanes), g12 = tap(g + 2 * step, columnStep, lanes);
+  g += 3 * step;
+  const g20 = tap(g, columnStep, lanes), g21 = tap(g + step, columnStep, lanes), g22 = tap(g + 2 * step, columnStep, lanes);
   for (let i: usize = 0; i < 6; i++) {
-    const a0 = lineOfG4(i, tap(g, columnStep, lanes), tap(g + 3 * step, columnStep, lanes), tap(g + 6 * step, columnStep, lanes));
-    const a1 = lineOfG4(i, tap(g + step, columnStep, lanes), tap(g + 4 * step, columnStep, lanes), tap(g + 7 * step, columnStep, lanes));
-    const a2 = lineOfG4(i, tap(g + 2 * step, columnStep, lanes), tap(g + 5 * step, columnStep, lanes), tap(g + 8 * step, columnStep, lanes));
+    const a0 = lineOfG4(i, g00, g10, g20), a1 = lineOfG4(i, g01, g11, g21), a2 = lineOfG4(i, g02, g12, g22);
     storePair(out, lineOfG4(0, a0, a1, a2));
     storePair(out + xiStep, lineOfG4(1, a0, a1, a2));
     storePair(out + 2 * xiStep, lineOfG4(2, a0, a1, a2));

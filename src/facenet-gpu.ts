@@ -20,8 +20,7 @@ import {
   place,
 } from './faces/preprocessing.ts';
 import { cost, layers } from './graph/accounting.ts';
-import { Graph } from './graph/graph.ts';
-import { BATCH } from './graph/shape.ts';
+import type { Graph } from './graph/graph.ts';
 import type { ModelCache } from './io/fetch-model.ts';
 import {
   halfWeights,
@@ -29,12 +28,13 @@ import {
   type ModelMetadata,
   matchTensors,
   readModelFile,
+  valuesOf,
   weightsOf,
   writeModelFile,
 } from './io/model-file.ts';
 import { decodeFloat16, encodeFloat16, type Tensor } from './io/safetensors.ts';
 import { sha256 } from './io/sha256.ts';
-import { initialise, type ParameterInfo, parametersOf } from './networks/initialise.ts';
+import { inferenceGraph, initialise, type ParameterInfo, parametersIn, parametersOf } from './networks/initialise.ts';
 import type { Network, NetworkName, Variant } from './networks/network.ts';
 import { networks } from './networks/networks.ts';
 import { Store } from './plan/store.ts';
@@ -252,6 +252,8 @@ export interface TrainOptions extends Omit<TrainerOptions, 'validation'> {
 
 /** What this class needs from the place it runs in. */
 export interface Host extends BackendHost {
+  /** As sha256() of io/, where this place has a faster one. */
+  sha256?(bytes: Uint8Array): Promise<string>;
   /** Pixels of an image, upright. @throws 'image' or 'input'. */
   readImage(source: Exclude<ImageSource, Pixels>): Promise<Pixels>;
   /** Bytes of a model by packaged name, path or URL, and what to call it. @throws 'model'. */
@@ -715,7 +717,11 @@ export class FaceNet {
       this.#training = undefined;
       const values = this.#lastState?.tensors;
       if (this.#trained > 0 && values)
-        this.#weights = await weightsHash(this.#parts.parameters, (name) => values.get(name)?.data as Float32Array);
+        this.#weights = await weightsHash(
+          this.#parts.parameters,
+          this.#host.sha256 ?? sha256,
+          (name) => values.get(name)?.data as Float32Array,
+        );
     }
   }
 
@@ -926,7 +932,7 @@ async function release({ embedder, store, opened }: Partial<Device>): Promise<vo
 
 /** Loads a model onto the backend asked for; what the entries' `create` calls. */
 export async function load(host: Host, options: CreateOptions): Promise<Parts> {
-  const { model, signal, onProgress, mirror: mirrored = false, precision = 'f32' } = options;
+  const { model, signal, precision = 'f32' } = options;
   if (precision !== 'f32' && precision !== 'f16')
     throw new FaceNetError('input', `create: precision must be f32 or f16, got ${String(precision)}.`);
   const check = () => {
@@ -938,17 +944,40 @@ export async function load(host: Host, options: CreateOptions): Promise<Parts> {
       'create: model must be a name, path, URL, bytes or { network, seed }, got nothing.',
     );
   check();
+  // Workers start, and drivers work, on threads of their own: beside the reading of the model.
+  const opening = openBackend(host, options);
+  opening.catch(() => {});
+  try {
+    return await loadOnto(opening, host, options, check);
+  } catch (error) {
+    await opening.then(({ backend }) => backend.dispose()).catch(() => {});
+    throw error;
+  }
+}
+
+async function loadOnto(
+  opening: Promise<Opened>,
+  host: Host,
+  options: CreateOptions,
+  check: () => void,
+): Promise<Parts> {
+  const { model, onProgress, mirror: mirrored = false, precision = 'f32' } = options;
   const { file, name, digest } = await openModel(host, model, options);
   onProgress?.({ phase: 'verify', done: 1, total: 1 });
   const network = networkOf(file.metadata, name);
   const build = { ...file.metadata.variant, dimensions: file.metadata.dimensions } as Variant;
   const preprocessing = preprocessingOf(file.metadata);
-  const expected = parametersOf(network, build, { width: preprocessing.width, height: preprocessing.height });
+  const graph = inferenceGraph(network, build, preprocessing);
+  const expected = parametersIn(graph);
   matchTensors(expected, file.tensors, { source: name });
   const halves = precision === 'f16' ? await import('./plan/halves.ts') : undefined;
   check();
+  let first: Promise<Opened> | undefined = opening;
+  let hash: Promise<string> | undefined;
   const make = async (batchSize: number | undefined, check = () => {}): Promise<Device> => {
-    const opened = await openBackend(host, options);
+    const device = first ?? openBackend(host, options);
+    first = undefined;
+    const opened = await device;
     const store = new Store(opened.backend);
     let embedder: Embedder | undefined;
     try {
@@ -964,20 +993,21 @@ export async function load(host: Host, options: CreateOptions): Promise<Parts> {
       check();
       const hardware = opened.backend.name === 'webgpu' && !opened.why.includes('(software)');
       embedder = await fittingEmbedder(network, build, preprocessing, opened, store, batchSize ?? (hardware ? 32 : 8));
-      await warmUp(embedder, preprocessing);
+      const warm = warmUp(embedder, preprocessing);
+      // While the device computes.
+      hash ??= weightsHash(expected, host.sha256 ?? sha256, (parameter) => {
+        const values = valuesOf(file, parameter);
+        const { shape } = file.tensors.get(parameter) as Tensor;
+        return halves?.fitsHalves(shape) ? decodeFloat16(encodeFloat16(values)) : values;
+      });
+      hash.catch(() => {});
+      await warm;
       return { opened, store, embedder };
     } catch (error) {
       await release({ opened, store, ...(embedder && { embedder }) });
       throw error;
     }
   };
-  // Beside the loading: WebCrypto computes on a thread of its own.
-  const hash = weightsHash(expected, (parameter) => {
-    const values = weightsOf(file, parameter);
-    const { shape } = file.tensors.get(parameter) as Tensor;
-    return halves?.fitsHalves(shape) ? decodeFloat16(encodeFloat16(values)) : values;
-  });
-  hash.catch(() => {});
   const { device: given, onDeviceLost } = options;
   let device: Device;
   try {
@@ -1004,9 +1034,9 @@ export async function load(host: Host, options: CreateOptions): Promise<Parts> {
     mirrored,
     metadata: file.metadata,
     parameters: expected,
-    card: cardOf(file.metadata, name, network, build, preprocessing, digest),
+    card: cardOf(file.metadata, name, network, graph, digest),
     precision,
-    weights: await hash,
+    weights: (await hash) as string,
     former: `${name}/${digest.slice(0, 16)}${mirrored ? '/mirror' : ''}`,
   };
 }
@@ -1014,14 +1044,15 @@ export async function load(host: Host, options: CreateOptions): Promise<Parts> {
 /** SHA-256 over names, shapes and float32 values, whatever they are stored as. */
 async function weightsHash(
   parameters: readonly ParameterInfo[],
+  digest: (bytes: Uint8Array) => Promise<string>,
   valuesOf: (name: string) => Float32Array,
 ): Promise<string> {
   const lines: string[] = [];
   for (const { name, shape } of parameters) {
     const { buffer, byteOffset, byteLength } = valuesOf(name);
-    lines.push(`${name} ${shape.join('x')} ${await sha256(new Uint8Array(buffer, byteOffset, byteLength))}`);
+    lines.push(`${name} ${shape.join('x')} ${await digest(new Uint8Array(buffer, byteOffset, byteLength))}`);
   }
-  return sha256(new TextEncoder().encode(lines.join('\n')));
+  return digest(new TextEncoder().encode(lines.join('\n')));
 }
 
 /** What this machine can do, without loading a model. Never throws. */
@@ -1064,7 +1095,7 @@ async function openModel(
       ? { bytes: new Uint8Array(model), name: 'model' }
       : await host.readModel(model, options);
   const file = readModelFile(bytes, name);
-  return { file, name: name === 'model' ? file.metadata.network : name, digest: await sha256(bytes) };
+  return { file, name: name === 'model' ? file.metadata.network : name, digest: await (host.sha256 ?? sha256)(bytes) };
 }
 
 /** A network with seeded random weights: no operating point, and a fingerprint of its seed. */
@@ -1184,19 +1215,7 @@ async function warmUp(embedder: Embedder, preprocessing: Preprocessing): Promise
   await embedder.embed(pack([place(grey, undefined, preprocessing)], preprocessing));
 }
 
-function cardOf(
-  metadata: ModelMetadata,
-  name: string,
-  network: Network,
-  build: Variant,
-  preprocessing: Preprocessing,
-  digest: string,
-): ModelCard {
-  const graph = new Graph();
-  network.build(graph.input('x', [BATCH, preprocessing.height, preprocessing.width, 3]), {
-    ...build,
-    mode: 'inference',
-  });
+function cardOf(metadata: ModelMetadata, name: string, network: Network, graph: Graph, digest: string): ModelCard {
   const { parameters, multiplyAdds } = cost(layers(graph));
   return {
     name,

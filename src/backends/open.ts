@@ -2,6 +2,7 @@ import { FaceNetError } from '../errors.ts';
 import type { Backend } from '../plan/runner.ts';
 import type { BackendHost } from './host.ts';
 import { checkAnswers } from './known-answers.ts';
+import type { Thread } from './wasm/crew.ts';
 import { WasmBackend } from './wasm/wasm-backend.ts';
 import { WebGpuBackend } from './webgpu/webgpu-backend.ts';
 
@@ -208,15 +209,16 @@ async function openWasm(
     ...(count < asked && host.singleThreadReason ? [`one thread, since ${host.singleThreadReason}`] : []),
   ];
   const why = `wasm (${notes.join('; ')}): ${reason}`;
-  const module = await host.wasmModule(`facenet${shared ? '' : '.single'}${relaxed ? '.relaxed' : ''}.wasm`);
-  const backend = await WasmBackend.create({
-    module,
-    relaxed,
-    shared,
-    threads: count,
-    apart,
-    why,
-    ...(host.startThread ? { startThread: () => host.startThread!() } : {}),
-  });
+  // Workers take longest to start: before anything else.
+  const workers = Array.from({ length: count > 1 || apart ? count : 0 }, () => host.startThread!());
+  let backend: WasmBackend;
+  try {
+    const module = await host.wasmModule(`facenet${shared ? '' : '.single'}${relaxed ? '.relaxed' : ''}.wasm`);
+    const startThread = () => workers.shift() as Thread;
+    backend = await WasmBackend.create({ module, relaxed, shared, threads: count, apart, why, startThread });
+  } catch (error) {
+    await Promise.all(workers.map((worker) => worker.terminate()));
+    throw error;
+  }
   return trusted({ backend, why });
 }

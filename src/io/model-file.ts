@@ -312,7 +312,14 @@ export function parseQuantization(
  * One tensor as finite float32 weights, in the layout it is stored in.
  * @throws FaceNetError 'model' when it is missing, holds labels, or a value is not finite.
  */
-export function weightsOf(
+export function weightsOf(file: Pick<ModelFile, 'tensors' | 'quantization'>, name: string): Float32Array {
+  const values = valuesOf(file, name);
+  requireFinite(name, values);
+  return values;
+}
+
+/** As `weightsOf`, whatever the values are. */
+export function valuesOf(
   { tensors, quantization }: Pick<ModelFile, 'tensors' | 'quantization'>,
   name: string,
 ): Float32Array {
@@ -323,9 +330,7 @@ export function weightsOf(
       `weights: tensor ${quoteName(name)} in the file, got none. Use the file of this network.`,
     );
   const { scale, min } = quantization.get(name) ?? { scale: 1, min: 0 };
-  const values = toFloat32(tensor, scale, min);
-  requireFinite(name, values);
-  return values;
+  return toFloat32(tensor, scale, min);
 }
 
 /**

@@ -23,8 +23,18 @@ export function parametersOf(
   variant: Variant = {},
   input: Network['input'] = network.input,
 ): ParameterInfo[] {
+  return parametersIn(inferenceGraph(network, variant, input));
+}
+
+/** A network as it embeds, on pictures of a size. */
+export function inferenceGraph(network: Network, variant: Variant, { width, height }: Network['input']): Graph {
   const graph = new Graph();
-  network.build(graph.input('x', [BATCH, input.height, input.width, 3]), { ...variant, mode: 'inference' });
+  network.build(graph.input('x', [BATCH, height, width, 3]), { ...variant, mode: 'inference' });
+  return graph;
+}
+
+/** The parameters of a graph. */
+export function parametersIn(graph: Graph): ParameterInfo[] {
   const roles = parameterRoles(graph);
   return graph.parameters.map((value) => {
     const role = roles.get(value) ?? 'unused';

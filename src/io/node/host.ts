@@ -1,4 +1,5 @@
 // What the library needs from Node: files, worker threads, Dawn. Everything is looked up when it is used, nothing at import.
+import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -111,6 +112,11 @@ export function createNodeHost() {
           kept.gpu = undefined;
         },
       };
+    },
+
+    /** OpenSSL's: WebCrypto copies its input first. */
+    async sha256(bytes: Uint8Array): Promise<string> {
+      return createHash('sha256').update(bytes).digest('hex');
     },
 
     async readImage(source: EncodedImage) {
