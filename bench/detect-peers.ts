@@ -1,65 +1,79 @@
-// Tiny face detector and 68-point network, ours against the original: photos and faces per second on the six sample photos, in one run.
+// Our detectors against face-api.js's: photos and faces per second on its six sample photos, in one run.
 //
 //   (FOLDER holds the original, see test/oracles/record-tiny-face.ts)
-//   node build.mjs run bench/detect-peers.ts FOLDER [rounds, 5]
+//   node build.mjs run bench/detect-peers.ts FOLDER [rounds, 5] [--mtcnn FILE] [--webgpu]
 //
-// Both run on WebAssembly with one thread, all that tfjs has in Node, on photos decoded beforehand; the original's tensors are made beforehand too.
+// --mtcnn: MTCNN's weights too, with its own smallest face (40 pixels here). --webgpu: both detectors on the adapter there is as well.
+// On WebAssembly all run with one thread, all that tfjs has in Node, on photos decoded beforehand; the original's tensors are made beforehand too.
 // Rounds alternate. Times are medians over the rounds, of all six photos.
 import { openBackend } from '../src/backends/open.ts';
-import { createTinyFace } from '../src/faces/detection/tiny-face.ts';
-import { detectorWeights, readDetectorFile } from '../src/io/detector-file.ts';
+import { detectors } from '../src/faces/detection/detectors.ts';
+import { detectorWeights } from '../src/io/detector-file.ts';
+import { openDetectorFile } from '../src/io/mtcnn.ts';
 import { createNodeHost } from '../src/io/node/host.ts';
 import { ImageReader, readWholeFile } from '../src/io/node/image-files.ts';
 import { openFaceApi } from '../test/face-api.ts';
 import { photoNames, photoPath, rgb } from '../test/tiny-face.ts';
 
-const [, , folder = '../face-api', count = '5'] = process.argv;
-const rounds = Number(count);
+const [, , folder = '../face-api', ...rest] = process.argv;
+const rounds = Number(rest.find((word) => /^\d+$/.test(word)) ?? 5);
+const mtcnn = rest.includes('--mtcnn') ? rest[rest.indexOf('--mtcnn') + 1] : undefined;
+const kinds = rest.includes('--webgpu') ? (['wasm', 'webgpu'] as const) : (['wasm'] as const);
 const { faceApi, tensorflow, programs, threads } = await openFaceApi(folder, 1);
-const { backend } = await openBackend(createNodeHost(), { backend: 'wasm', threads: 1 });
-const file = readDetectorFile(await readWholeFile('dist/models/tiny-face.safetensors', 'tiny-face', 1 << 24));
-const model = await createTinyFace(detectorWeights(file), backend, { source: 'tiny-face' });
 const reader = new ImageReader();
 const photos = await Promise.all(photoNames.map((name) => reader.read(photoPath(name))));
 const tensors = photos.map((photo) => tensorflow.tensor(rgb(photo), [photo.height, photo.width, 3], 'int32'));
 const options = new faceApi.TinyFaceDetectorOptions({ inputSize: 416, scoreThreshold: 0.5 });
 
-const contestants = {
-  ours: async () => {
-    let faces = 0;
-    for (const photo of photos) faces += (await model.detect(photo, { limit: Number.POSITIVE_INFINITY })).length;
-    return faces;
-  },
-  original: async () => {
-    let faces = 0;
-    for (const tensor of tensors) faces += (await faceApi.detectAllFaces(tensor, options).withFaceLandmarks()).length;
-    return faces;
-  },
-};
+/** What is timed, by name: one look at all photos, which tells how many faces there are. */
+const contestants = new Map<string, () => Promise<number>>();
+const close: (() => Promise<void>)[] = [];
+for (const kind of kinds) {
+  const { backend } = await openBackend(createNodeHost(), { backend: kind, threads: 1 });
+  console.log(`${kind}: ${backend.description}`);
+  for (const file of ['dist/models/tiny-face.safetensors', ...(mtcnn === undefined ? [] : [mtcnn])]) {
+    const opened = await openDetectorFile(await readWholeFile(file, file, 1 << 24), file);
+    const network = opened.metadata.network as keyof typeof detectors;
+    const model = await detectors[network](detectorWeights(opened), backend, { source: file });
+    contestants.set(`${network} on ${kind}`, async () => {
+      let faces = 0;
+      for (const photo of photos) faces += (await model.detect(photo, { limit: Number.POSITIVE_INFINITY })).length;
+      return faces;
+    });
+    close.push(() => model.dispose());
+  }
+  close.push(() => backend.dispose());
+}
+const original = "face-api.js's own";
+contestants.set(original, async () => {
+  let faces = 0;
+  for (const tensor of tensors) faces += (await faceApi.detectAllFaces(tensor, options).withFaceLandmarks()).length;
+  return faces;
+});
 
-const times: Record<keyof typeof contestants, number[]> = { ours: [], original: [] };
-let faces = 0;
+const times = new Map<string, number[]>([...contestants.keys()].map((name) => [name, []]));
+const faces = new Map<string, number>();
 for (let round = -1; round < rounds; round++) {
-  const order = Object.keys(contestants) as (keyof typeof contestants)[];
+  const order = [...contestants];
   if (round % 2) order.reverse();
-  for (const name of order) {
+  for (const [name, look] of order) {
     const start = performance.now();
-    faces = await contestants[name]();
+    faces.set(name, await look());
     // The first round warms up.
-    if (round >= 0) times[name].push(performance.now() - start);
+    if (round >= 0) times.get(name)?.push(performance.now() - start);
   }
 }
 const median = (list: readonly number[]) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)] as number;
-console.log(backend.description, JSON.stringify(programs), `tfjs threads: ${threads()}`);
-for (const name of ['ours', 'original'] as const) {
-  const time = median(times[name]);
+console.log(JSON.stringify(programs), `tfjs threads: ${threads()}, ${rounds} rounds`);
+const peer = median(times.get(original) as number[]);
+for (const [name, list] of times) {
+  const time = median(list);
   const rate = (things: number) => ((1000 * things) / time).toFixed(1);
-  const spread = `${Math.min(...times[name]).toFixed(0)} to ${Math.max(...times[name]).toFixed(0)}`;
+  const count = faces.get(name) as number;
+  const spread = `${Math.min(...list).toFixed(0)} to ${Math.max(...list).toFixed(0)}`;
   console.log(
-    `${name}: ${(time / photos.length).toFixed(1)} ms a photo, ${rate(photos.length)} photos/s, ${rate(faces)} faces/s (${faces} faces; six photos ${spread} ms)`,
+    `${name}: ${(time / photos.length).toFixed(1)} ms a photo, ${rate(photos.length)} photos/s, ${rate(count)} faces/s (${count} faces; six photos ${spread} ms), ${(peer / time).toFixed(2)} times the original's photos/s`,
   );
 }
-console.log(`ratio ${(median(times.original) / median(times.ours)).toFixed(2)}`);
 for (const tensor of tensors) tensor.dispose();
-await model.dispose();
-await backend.dispose();
+for (const end of close) await end();

@@ -2,7 +2,7 @@
 //
 //   node build.mjs run bench/lfw.ts fit          fits the operating points on set 6, writes src/io/dlib-operating-points.json
 //   node build.mjs run bench/lfw.ts evaluate     accuracy and VAL on sets 7-9 at these points, appends to docs/eval-log.md
-//   node build.mjs run bench/lfw.ts detect       the same pairs with landmarks of our own MTCNN, and how far they lie from the reference's
+//   node build.mjs run bench/lfw.ts detect       the same pairs with landmarks of our own MTCNN, and how far they lie from the reference's; appends too
 //   node build.mjs run bench/lfw.ts crops        set 6 with crops that are wrong by a known amount
 //                                   [--backend webgpu]
 //
@@ -160,12 +160,17 @@ async function evaluate(net: FaceNetGPU): Promise<void> {
     }),
     `VAL at FAR 1e-3 ${percent(paper.val)} ${span(intervals.val[0]!)}, threshold ${paper.threshold.toFixed(4)}; all ${same.length + different.length} pairs of ${vectors.size} images, 95 % intervals by bootstrap over identities`,
   ];
+  log(net, 'evaluate', cells);
+}
+
+/** Prints figures of sets 7-9 and appends them to docs/eval-log.md. */
+function log(net: FaceNetGPU, command: string, cells: readonly string[]): void {
   for (const cell of cells) console.log(cell);
   if (!existsSync(logFile)) writeFileSync(logFile, logHead);
   const date = new Date().toISOString().slice(0, 10);
   appendFileSync(
     logFile,
-    `| ${date} | \`node build.mjs run bench/lfw.ts evaluate\` | ${net.model.name} ${net.model.sha256.slice(0, 12)}, ${net.why} | ${cells.join('; ')} |\n`,
+    `| ${date} | \`node build.mjs run bench/lfw.ts ${command}\` | ${net.model.name} ${net.model.sha256.slice(0, 12)}, ${net.why} | ${cells.join('; ')} |\n`,
   );
 }
 
@@ -220,11 +225,11 @@ async function detect(net: FaceNetGPU): Promise<void> {
   const at = (part: number) => percent(sorted[Math.floor(part * (sorted.length - 1))]!);
   const withFace = (paths: readonly string[]) =>
     paths.filter((path) => own.get(path)!.landmarks !== meanLandmarks).length;
-  console.log(`${milliseconds.toFixed(1)} ms a crop, on ${net.why}`);
-  console.log(
+  const cells = [
+    `${milliseconds.toFixed(1)} ms a crop`,
     `500 crops: a face in ${withFace(chosen)}, landmarks of ${sorted.length} away from the reference by ${at(0.5)} (median), ${at(0.95)} (95 %), ${at(1)} (most) of the eye distance`,
-  );
-  console.log(`all ${faces.size} crops: a face in ${withFace([...faces.keys()])}`);
+    `all ${faces.size} crops: a face in ${withFace([...faces.keys()])}`,
+  ];
   const { points } = JSON.parse(readFileSync(pointsFile, 'utf8')) as { points: StoredOperatingPoint[] };
   const best = points.at(-1)!;
   const pairs = lfwPairs('eval');
@@ -235,10 +240,11 @@ async function detect(net: FaceNetGPU): Promise<void> {
   ] as const) {
     const distances = scored(pairs, await embed(list, wanted, net));
     const folds = foldAccuracy([0, 1, 2].map((fold) => distances.filter((pair) => pair.fold === fold)));
-    console.log(
-      `${name}: ${percent(accuracyAt(distances, best.threshold))} of ${pairs.length} pairs at ${best.threshold.toFixed(4)}; threshold from the other two sets: ${percent(folds.mean)}`,
+    cells.push(
+      `${name}: ${percent(accuracyAt(distances, best.threshold))} of ${pairs.length} pairs at ${best.threshold.toFixed(4)} (fitted on set 6), threshold from the other two sets: ${percent(folds.mean)}`,
     );
   }
+  log(net, 'detect', cells);
 }
 
 /** What a wrong crop does to the points that a crop is made from: they end as if the face lay otherwise. */
