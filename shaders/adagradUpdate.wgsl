@@ -19,13 +19,16 @@ override LANES : u32 = 64u;
 fn forward(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
   var scale = 1.0;
   if (params.hasGradientScale != 0u) { scale = gradientScale[0]; }
+  let learningRate = settings[0];
+  let weightDecay = settings[1];
+  let epsilon = settings[4];
   for (var i = id.x; i < params.elements; i += groups.x * LANES) {
     let p = updated[i];
     let g = gradient[i] * scale;
     let a = accumulator[i] + g * g;
     accumulator[i] = a;
-    let denominator = sqrt(a) + settings[4];
+    let denominator = sqrt(a) + epsilon;
     let step = select(0.0, g / max(denominator, 1e-37), denominator > 0.0);  // 0 / 0 at a first gradient of 0
-    updated[i] = p - settings[0] * (step + settings[1] * p);
+    updated[i] = p - learningRate * (step + weightDecay * p);
   }
 }

@@ -9,9 +9,11 @@
 
 struct Params { rows : u32, columns : u32, groups : u32, chunks : u32, row : u32, epsilon : f32, momentum : f32, factor : f32,
                 xStride : u32, xOffset : u32, yStride : u32, yOffset : u32, dyStride : u32, dyOffset : u32, dxStride : u32, dxOffset : u32,
-                hasGamma : u32, hasBeta : u32 }
+                x4Stride : u32, x4Offset : u32, y4Stride : u32, y4Offset : u32, dy4Stride : u32, dy4Offset : u32,
+                dx4Stride : u32, dx4Offset : u32, hasGamma : u32, hasBeta : u32 }
 
 const CHUNK = 256u;          // rows of a chunk
+const STRIP = 16u;           // rows of an invocation of the kernels by four channels, which read statistics once
 const WIDTH = 256u;          // virtual width of the tree over chunks
 override LANES : u32 = 64u;  // a power of two up to WIDTH; changes speed, never the answer
 
@@ -29,11 +31,25 @@ override LANES : u32 = 64u;  // a power of two up to WIDTH; changes speed, never
 @group(0) @binding(11) var<storage, read> sums : array<f32>;
 @group(0) @binding(12) var<storage, read_write> result : array<f32>;
 @group(0) @binding(13) var<storage, read_write> updated : array<f32>;
+@group(0) @binding(14) var<storage, read> x4 : array<vec4f>;
+@group(0) @binding(15) var<storage, read> statistics4 : array<vec4f>;
+@group(0) @binding(16) var<storage, read> gamma4 : array<vec4f>;
+@group(0) @binding(17) var<storage, read> beta4 : array<vec4f>;
+@group(0) @binding(18) var<storage, read_write> y4 : array<vec4f>;
+@group(0) @binding(19) var<storage, read> dy4 : array<vec4f>;
+@group(0) @binding(20) var<storage, read> sums4 : array<vec4f>;
+@group(0) @binding(21) var<storage, read_write> dx4 : array<vec4f>;
+@group(0) @binding(22) var<storage, read_write> partial4 : array<vec4f>;
 
 // 1 / sqrt(variance + epsilon); 0 for a constant channel without epsilon, so that nothing becomes infinite.
 fn inverseDeviation(spread : f32) -> f32 {
   let square = spread + params.epsilon;
   return select(0.0, 1.0 / sqrt(max(square, 1e-37)), square > 0.0);
+}
+
+fn inverseDeviation4(spread : vec4f) -> vec4f {
+  let square = spread + params.epsilon;
+  return select(vec4f(), vec4f(1.0) / sqrt(max(square, vec4f(1e-37))), square > vec4f());
 }
 
 @compute @workgroup_size(LANES)
@@ -86,6 +102,28 @@ fn chunkStatistics(@builtin(global_invocation_id) id : vec3u, @builtin(num_workg
     }
     partial[2u * chunk * params.columns + c] = average;
     partial[(2u * chunk + 1u) * params.columns + c] = square;
+  }
+}
+
+// chunkStatistics, four columns at a time.
+@compute @workgroup_size(LANES)
+fn chunkStatistics4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  let columns = params.columns / 4u;
+  for (var i = id.x; i < params.groups * params.chunks * columns; i += groups.x * LANES) {
+    let chunk = i / columns;
+    let c = i % columns;
+    let count = chunkRows(chunk);
+    let start = params.x4Offset + ((chunk / params.chunks) * params.rows + (chunk % params.chunks) * CHUNK) * params.x4Stride + c;
+    var sum = vec4f();
+    for (var r = 0u; r < count; r++) { sum += x4[start + r * params.x4Stride]; }
+    let average = sum / f32(count);
+    var square = vec4f();
+    for (var r = 0u; r < count; r++) {
+      let deviation = x4[start + r * params.x4Stride] - average;
+      square = fma(deviation, deviation, square);
+    }
+    partial4[2u * chunk * columns + c] = average;
+    partial4[(2u * chunk + 1u) * columns + c] = square;
   }
 }
 
@@ -152,6 +190,26 @@ fn normalise(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups)
   }
 }
 
+// normalise, four columns at a time.
+@compute @workgroup_size(LANES)
+fn normalise4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  let columns = params.columns / 4u;
+  let strips = (params.rows + STRIP - 1u) / STRIP;
+  for (var i = id.x; i < params.groups * strips * columns; i += groups.x * LANES) {
+    let strip = i / columns;
+    let c = i % columns;
+    let g = strip / strips;
+    let first = (strip % strips) * STRIP;
+    let average = statistics4[2u * g * columns + c];
+    let scale = inverseDeviation4(statistics4[(2u * g + 1u) * columns + c]) * gamma4[c];
+    let shift = beta4[c];
+    let end = g * params.rows + min(first + STRIP, params.rows);
+    for (var row = g * params.rows + first; row < end; row++) {
+      y4[params.y4Offset + row * params.y4Stride + c] = (x4[params.x4Offset + row * params.x4Stride + c] - average) * scale + shift;
+    }
+  }
+}
+
 // Sum of dy and of dy * (x normalised) of one column over one chunk.
 @compute @workgroup_size(LANES)
 fn chunkSums(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
@@ -172,6 +230,30 @@ fn chunkSums(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups)
     }
     partial[2u * chunk * params.columns + c] = sum;
     partial[(2u * chunk + 1u) * params.columns + c] = product;
+  }
+}
+
+// chunkSums, four columns at a time.
+@compute @workgroup_size(LANES)
+fn chunkSums4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  let columns = params.columns / 4u;
+  for (var i = id.x; i < params.groups * params.chunks * columns; i += groups.x * LANES) {
+    let chunk = i / columns;
+    let c = i % columns;
+    let g = chunk / params.chunks;
+    let first = g * params.rows + (chunk % params.chunks) * CHUNK;
+    let average = statistics4[2u * g * columns + c];
+    let inverse = inverseDeviation4(statistics4[(2u * g + 1u) * columns + c]);
+    let end = first + chunkRows(chunk);
+    var sum = vec4f();
+    var product = vec4f();
+    for (var row = first; row < end; row++) {
+      let slope = dy4[params.dy4Offset + row * params.dy4Stride + c];
+      sum += slope;
+      product = fma(slope, (x4[params.x4Offset + row * params.x4Stride + c] - average) * inverse, product);
+    }
+    partial4[2u * chunk * columns + c] = sum;
+    partial4[(2u * chunk + 1u) * columns + c] = product;
   }
 }
 
@@ -205,6 +287,32 @@ fn inputGradient(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgro
     let slope = dy[params.dyOffset + row * params.dyStride + c];
     dx[params.dxOffset + row * params.dxStride + c] =
       gamma[c] * inverse * (slope - sums[at] * share - normalised * (sums[at + params.columns] * share));
+  }
+}
+
+// inputGradient, four columns at a time.
+@compute @workgroup_size(LANES)
+fn inputGradient4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  let columns = params.columns / 4u;
+  let strips = (params.rows + STRIP - 1u) / STRIP;
+  let share = 1.0 / f32(params.rows);
+  for (var i = id.x; i < params.groups * strips * columns; i += groups.x * LANES) {
+    let strip = i / columns;
+    let c = i % columns;
+    let g = strip / strips;
+    let first = (strip % strips) * STRIP;
+    let at = 2u * g * columns + c;
+    let average = statistics4[at];
+    let inverse = inverseDeviation4(statistics4[at + columns]);
+    let scale = gamma4[c] * inverse;
+    let sum = sums4[at] * share;
+    let product = sums4[at + columns] * share;
+    let end = g * params.rows + min(first + STRIP, params.rows);
+    for (var row = g * params.rows + first; row < end; row++) {
+      let normalised = (x4[params.x4Offset + row * params.x4Stride + c] - average) * inverse;
+      dx4[params.dx4Offset + row * params.dx4Stride + c] =
+        scale * (dy4[params.dy4Offset + row * params.dy4Stride + c] - sum - normalised * product);
+    }
   }
 }
 

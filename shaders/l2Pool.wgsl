@@ -26,6 +26,8 @@ override LANES : u32 = 64u;
 @group(0) @binding(8) var<storage, read> output4 : array<vec4f>;
 @group(0) @binding(9) var<storage, read> dy4 : array<vec4f>;
 @group(0) @binding(10) var<storage, read_write> dx4 : array<vec4f>;
+@group(0) @binding(11) var<storage, read_write> quotient4 : array<vec4f>;
+@group(0) @binding(12) var<storage, read> share4 : array<vec4f>;
 
 // First and one past the last pixel of window `o` inside an image of `pixels`.
 fn clip(o : u32, stride : u32, size : u32, pad : u32, pixels : u32) -> vec2u {
@@ -109,27 +111,45 @@ fn inputGradient(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgro
   }
 }
 
-// inputGradient, four channels at a time.
+// inputGradient, four channels at a time, in two steps: dy / length of each window once, then the sums. An invocation of the second
+// has a line of pixels: divisions of integers are dear on software adapters, and so one line needs them once.
+
+// quotient[n, oy, ox, c] = dy / output, 0 where the output is.
+@compute @workgroup_size(LANES)
+fn divide4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  let channels = params.channels / 4u;
+  for (var i = id.x; i < params.batch * params.outHeight * channels; i += groups.x * LANES) {
+    let line = i / channels;
+    let channel = i - line * channels;
+    for (var at = line * params.outWidth; at < (line + 1u) * params.outWidth; at++) {
+      let length = output4[params.output4Offset + at * params.output4Stride + channel];
+      let positive = length > vec4f();
+      quotient4[at * channels + channel] =
+        select(vec4f(), dy4[params.dy4Offset + at * params.dy4Stride + channel] / select(vec4f(1.0), length, positive), positive);
+    }
+  }
+}
+
 @compute @workgroup_size(LANES)
 fn inputGradient4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
   let channels = params.channels / 4u;
-  let count = params.batch * params.height * params.width * channels;
-  for (var i = id.x; i < count; i += groups.x * LANES) {
-    let channel = i % channels;
-    let pixel = i / channels;
-    let line = pixel / params.width;
-    let oxs = holders(pixel % params.width, params.strideX, params.sizeX, params.padLeft, params.outWidth);
-    let oys = holders(line % params.height, params.strideY, params.sizeY, params.padTop, params.outHeight);
-    let image = line / params.height * params.outHeight;
-    var sum = vec4f();
-    for (var oy = oys.x; oy < oys.y; oy++) {
-      for (var ox = oxs.x; ox < oxs.y; ox++) {
-        let at = (image + oy) * params.outWidth + ox;
-        let length = output4[params.output4Offset + at * params.output4Stride + channel];
-        let positive = length > vec4f();
-        sum += select(vec4f(), dy4[params.dy4Offset + at * params.dy4Stride + channel] / select(vec4f(1.0), length, positive), positive);
+  for (var i = id.x; i < params.batch * params.height * channels; i += groups.x * LANES) {
+    let line = i / channels;
+    let channel = i - line * channels;
+    let n = line / params.height;
+    let oys = holders(line - n * params.height, params.strideY, params.sizeY, params.padTop, params.outHeight);
+    // The windows that hold pixel ix, as holders gives them; both ends move with ix.
+    var start = 0u;
+    var end = 0u;
+    for (var ix = 0u; ix < params.width; ix++) {
+      while (start * params.strideX + params.sizeX <= ix + params.padLeft) { start++; }
+      while (end < params.outWidth && end * params.strideX <= ix + params.padLeft) { end++; }
+      var sum = vec4f();
+      for (var oy = oys.x; oy < oys.y; oy++) {
+        for (var ox = start; ox < end; ox++) { sum += share4[((n * params.outHeight + oy) * params.outWidth + ox) * channels + channel]; }
       }
+      let pixel = line * params.width + ix;
+      dx4[params.dx4Offset + pixel * params.dx4Stride + channel] = x4[params.x4Offset + pixel * params.x4Stride + channel] * sum;
     }
-    dx4[params.dx4Offset + pixel * params.dx4Stride + channel] = x4[params.x4Offset + pixel * params.x4Stride + channel] * sum;
   }
 }

@@ -146,3 +146,55 @@ fn inputGradient4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgr
     dx4[params.dx4Offset + row * params.dx4Stride + u32(column)] = d * f - 2.0 * params.beta * params.alphaOverSize * own * sum;
   }
 }
+
+// forward4 and inputGradient4 with a row for each invocation, which then reads each number once: for adapters whose loads are dear and
+// whose lanes are few.
+@compute @workgroup_size(LANES)
+fn forwardRow4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  let columns = i32(params.columns / 4u);
+  for (var row = id.x; row < params.rows; row += groups.x * LANES) {
+    let start = params.x4Offset + row * params.x4Stride;
+    let to = params.y4Offset + row * params.y4Stride;
+    var left = vec4f();
+    var own = x4[start];
+    for (var column = 0; column < columns; column++) {
+      let right = four(start, column + 1);
+      y4[to + u32(column)] = own * factor4(spread4(left, own, right));
+      left = own;
+      own = right;
+    }
+  }
+}
+
+@compute @workgroup_size(LANES)
+fn inputGradientRow4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  let columns = i32(params.columns / 4u);
+  for (var row = id.x; row < params.rows; row += groups.x * LANES) {
+    let start = params.x4Offset + row * params.x4Stride;
+    let dyStart = params.dy4Offset + row * params.dy4Stride;
+    let to = params.dx4Offset + row * params.dx4Stride;
+    var own = x4[start];
+    var right = four(start, 1);
+    var d = dy4[dyStart];
+    var s = spread4(vec4f(), own, right);
+    var f = factor4(s);
+    var tLeft = vec4f();
+    var t = d * own * (f / s);
+    for (var column = 0; column < columns; column++) {
+      let beyond = four(start, column + 2);
+      var dRight = vec4f();
+      if (column + 1 < columns) { dRight = dy4[dyStart + u32(column) + 1u]; }
+      let sRight = spread4(own, right, beyond);
+      let fRight = factor4(sRight);
+      let tRight = dRight * right * (fRight / sRight);
+      let sum = vec4f(tLeft.zw, t.xy) + vec4f(tLeft.w, t.xyz) + t + vec4f(t.yzw, tRight.x) + vec4f(t.zw, tRight.xy);
+      dx4[to + u32(column)] = d * f - 2.0 * params.beta * params.alphaOverSize * own * sum;
+      tLeft = t;
+      t = tRight;
+      f = fRight;
+      d = dRight;
+      own = right;
+      right = beyond;
+    }
+  }
+}

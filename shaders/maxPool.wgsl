@@ -117,55 +117,62 @@ fn inputGradient(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgro
 }
 
 // inputGradient, four channels at a time, in two steps: each window's first maximum, then each pixel's windows of which it is that.
+// An invocation has a line of pixels: divisions of integers are dear on software adapters, and so one line needs them once.
 
 // firstMaximum[n, oy, ox, c]: the pixel (iy * width + ix) that holds the maximum of the window, the first in row-major order.
 @compute @workgroup_size(LANES)
 fn findMaximum4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
   let channels = params.channels / 4u;
-  let count = params.batch * params.outHeight * params.outWidth * channels;
-  for (var i = id.x; i < count; i += groups.x * LANES) {
-    let channel = i % channels;
-    let pixel = i / channels;
-    let line = pixel / params.outWidth;
-    let xs = clip(pixel % params.outWidth, params.strideX, params.sizeX, params.padLeft, params.width);
-    let ys = clip(line % params.outHeight, params.strideY, params.sizeY, params.padTop, params.height);
-    let image = line / params.outHeight * params.height;
-    var largest = x4[params.x4Offset + ((image + ys.x) * params.width + xs.x) * params.x4Stride + channel];
-    var at = vec4u(ys.x * params.width + xs.x);
-    for (var iy = ys.x; iy < ys.y; iy++) {
-      for (var ix = xs.x; ix < xs.y; ix++) {
-        let value = x4[params.x4Offset + ((image + iy) * params.width + ix) * params.x4Stride + channel];
-        let larger = value > largest;
-        largest = select(largest, value, larger);
-        at = select(at, vec4u(iy * params.width + ix), larger);
+  for (var i = id.x; i < params.batch * params.outHeight * channels; i += groups.x * LANES) {
+    let line = i / channels;
+    let channel = i - line * channels;
+    let n = line / params.outHeight;
+    let ys = clip(line - n * params.outHeight, params.strideY, params.sizeY, params.padTop, params.height);
+    let image = params.x4Offset + n * params.height * params.width * params.x4Stride + channel;
+    for (var ox = 0u; ox < params.outWidth; ox++) {
+      let xs = clip(ox, params.strideX, params.sizeX, params.padLeft, params.width);
+      var at = ys.x * params.width + xs.x;
+      var largest = x4[image + at * params.x4Stride];
+      var found = vec4u(at);
+      for (var iy = ys.x; iy < ys.y; iy++) {
+        for (var ix = xs.x; ix < xs.y; ix++) {
+          at = iy * params.width + ix;
+          let value = x4[image + at * params.x4Stride];
+          let larger = value > largest;
+          largest = select(largest, value, larger);
+          found = select(found, vec4u(at), larger);
+        }
       }
+      found4[(line * params.outWidth + ox) * channels + channel] = found;
     }
-    found4[i] = at;
   }
 }
 
 @compute @workgroup_size(LANES)
 fn inputGradient4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
   let channels = params.channels / 4u;
-  let count = params.batch * params.height * params.width * channels;
-  for (var i = id.x; i < count; i += groups.x * LANES) {
-    let channel = i % channels;
-    let pixel = i / channels;
-    let ix = pixel % params.width;
-    let line = pixel / params.width;
-    let iy = line % params.height;
+  for (var i = id.x; i < params.batch * params.height * channels; i += groups.x * LANES) {
+    let line = i / channels;
+    let channel = i - line * channels;
     let n = line / params.height;
-    let own = vec4u(iy * params.width + ix);
-    let oxs = holders(ix, params.strideX, params.sizeX, params.padLeft, params.outWidth);
+    let iy = line - n * params.height;
     let oys = holders(iy, params.strideY, params.sizeY, params.padTop, params.outHeight);
-    var sum = vec4f();
-    for (var oy = oys.x; oy < oys.y; oy++) {
-      for (var ox = oxs.x; ox < oxs.y; ox++) {
-        let at = (n * params.outHeight + oy) * params.outWidth + ox;
-        let first = firstMaximum4[at * channels + channel] == own;
-        sum += select(vec4f(), dy4[params.dy4Offset + at * params.dy4Stride + channel], first);
+    // The windows that hold pixel ix, as holders gives them; both ends move with ix.
+    var start = 0u;
+    var end = 0u;
+    for (var ix = 0u; ix < params.width; ix++) {
+      while (start * params.strideX + params.sizeX <= ix + params.padLeft) { start++; }
+      while (end < params.outWidth && end * params.strideX <= ix + params.padLeft) { end++; }
+      let own = vec4u(iy * params.width + ix);
+      var sum = vec4f();
+      for (var oy = oys.x; oy < oys.y; oy++) {
+        for (var ox = start; ox < end; ox++) {
+          let at = (n * params.outHeight + oy) * params.outWidth + ox;
+          let first = firstMaximum4[at * channels + channel] == own;
+          sum += select(vec4f(), dy4[params.dy4Offset + at * params.dy4Stride + channel], first);
+        }
       }
+      dx4[params.dx4Offset + (line * params.width + ix) * params.dx4Stride + channel] = sum;
     }
-    dx4[params.dx4Offset + pixel * params.dx4Stride + channel] = sum;
   }
 }

@@ -147,10 +147,15 @@ fn distanceGradient(@builtin(global_invocation_id) id : vec3u, @builtin(num_work
     let own = i % SHARES;
     let row = a * params.count;
     let label = labels[a];
-    for (var j = own; j < params.count; j += SHARES) { ddistances[row + j] = factor * pairSlope(a, j); }
+    for (var j = own; j < params.count; j += SHARES) {
+      var gradient = 0.0;
+      if (isNegatives(choice[row + j])) { gradient = factor * pairSlope(a, j); }
+      ddistances[row + j] = gradient;
+    }
     for (var p = 0u; p < params.count; p++) {
+      // Most of a row are no pairs: their code alone is read.
       let code = choice[row + p];
-      if (!isSelected(a, p)) { continue; }
+      if (!isNegatives(code) || !isSelected(a, p)) { continue; }
       let positive = distances[row + p];
       if (code >= 0) {
         if (u32(code) % SHARES == own) { ddistances[row + u32(code)] -= factor * slope(positive, distances[row + u32(code)]); }
@@ -164,11 +169,15 @@ fn distanceGradient(@builtin(global_invocation_id) id : vec3u, @builtin(num_work
   }
 }
 
+// Whether a code names at least one negative.
+fn isNegatives(code : i32) -> bool {
+  return code >= 0 || code <= EVERY_NEGATIVE;
+}
+
 // Whether (a, p) is a pair with at least one negative.
 fn isSelected(a : u32, p : u32) -> bool {
   if (p >= params.count || p == a) { return false; }
-  let code = choice[a * params.count + p];
-  return (code >= 0 || code <= EVERY_NEGATIVE) && labels[p] == labels[a];
+  return isNegatives(choice[a * params.count + p]) && labels[p] == labels[a];
 }
 
 // Sum of slopes of the triplets with the pair (a, p); 0 if it is none.

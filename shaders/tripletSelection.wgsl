@@ -11,6 +11,7 @@ struct Params { count : u32, margin : f32, beyond : u32, within : u32, unordered
 const NONE = -1;
 const NO_PAIR = -2;
 const SHARES = 16u;
+const CLOSEST = 8u;
 const FAR = 3e38;  // beyond every distance
 override LANES : u32 = 64u;
 
@@ -31,31 +32,70 @@ fn nextPair(a : u32, start : u32) -> u32 {
 }
 
 // Closest negative beyond the positive. It must lie within the margin (within = 1), or the farthest of all stands in (easiest = 1).
+// CLOSEST invocations divide an anchor's candidates; each goes through the negatives once for as many as eight of its positives.
 @compute @workgroup_size(LANES)
 fn closest(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
-  for (var i = id.x; i < params.count * SHARES; i += groups.x * LANES) {
-    let a = i / SHARES;
+  for (var i = id.x; i < params.count * CLOSEST; i += groups.x * LANES) {
+    let a = i / CLOSEST;
     let row = a * params.count;
     let label = labels[a];
-    for (var p = nextPair(a, i % SHARES); p < params.count; p = nextPair(a, p + SHARES)) {
-      let positive = distances[row + p];
-      var best = FAR;
-      var chosen = NONE;
+    var p = i % CLOSEST;
+    while (p < params.count) {
+      // The next positives, up to eight; places that stay empty take no negative.
+      var place0 = vec4u();
+      var place1 = vec4u();
+      var positive0 = vec4f(FAR);
+      var positive1 = vec4f(FAR);
+      var found = 0u;
+      for (; p < params.count && found < 8u; p += CLOSEST) {
+        if (p == a || labels[p] != label) {
+          choice[row + p] = NO_PAIR;
+          continue;
+        }
+        let d = distances[row + p];
+        let here0 = vec4u(found) == vec4u(0u, 1u, 2u, 3u);
+        let here1 = vec4u(found) == vec4u(4u, 5u, 6u, 7u);
+        positive0 = select(positive0, vec4f(d), here0);
+        positive1 = select(positive1, vec4f(d), here1);
+        place0 = select(place0, vec4u(p), here0);
+        place1 = select(place1, vec4u(p), here1);
+        found++;
+      }
+      if (found == 0u) { break; }
+      var best0 = vec4f(FAR);
+      var best1 = vec4f(FAR);
+      var chosen0 = vec4i(NONE);
+      var chosen1 = vec4i(NONE);
       var worst = -1.0;
       var easiest = NONE;
       for (var n = 0u; n < params.count; n++) {
-        let d = distances[row + n];
-        let negative = labels[n] != label;
-        let better = negative && d > positive && d < best;
-        best = select(best, d, better);
-        chosen = select(chosen, i32(n), better);
-        let farther = negative && d > worst;
+        // Below every distance where n is no negative.
+        let d = select(-1.0, distances[row + n], labels[n] != label);
+        let better0 = (vec4f(d) > positive0) & (vec4f(d) < best0);
+        best0 = select(best0, vec4f(d), better0);
+        chosen0 = select(chosen0, vec4i(i32(n)), better0);
+        let better1 = (vec4f(d) > positive1) & (vec4f(d) < best1);
+        best1 = select(best1, vec4f(d), better1);
+        chosen1 = select(chosen1, vec4i(i32(n)), better1);
+        let farther = d > worst;
         worst = select(worst, d, farther);
         easiest = select(easiest, i32(n), farther);
       }
-      if (params.within != 0u && !(best < positive + params.margin)) { chosen = NONE; }
-      if (params.easiest != 0u && chosen == NONE) { chosen = easiest; }
-      choice[row + p] = chosen;
+      if (params.within != 0u) {
+        chosen0 = select(vec4i(NONE), chosen0, best0 < positive0 + params.margin);
+        chosen1 = select(vec4i(NONE), chosen1, best1 < positive1 + params.margin);
+      }
+      if (params.easiest != 0u) {
+        chosen0 = select(chosen0, vec4i(easiest), chosen0 == vec4i(NONE));
+        chosen1 = select(chosen1, vec4i(easiest), chosen1 == vec4i(NONE));
+      }
+      for (var k = 0u; k < found; k++) {
+        if (k < 4u) {
+          choice[row + place0[k]] = chosen0[k];
+        } else {
+          choice[row + place1[k - 4u]] = chosen1[k - 4u];
+        }
+      }
     }
   }
 }

@@ -2,19 +2,23 @@
 // on: lavapipe swiftshader
 // Kernels that take four channels at a time give the bits of the plain ones, forward and backward, dense and in channel ranges.
 import { afterAll, describe, expect, test } from 'vitest';
+import { webgpuFamilies } from '../src/backends/webgpu/families.ts';
+import type { WebGpuBackend } from '../src/backends/webgpu/webgpu-backend.ts';
 import { gradients } from '../src/graph/gradients.ts';
 import { Graph, type Value } from '../src/graph/graph.ts';
 import { type Shape, size } from '../src/graph/shape.ts';
 import { add } from '../src/ops/add.ts';
+import { batchNormTraining } from '../src/ops/batchNorm.ts';
 import { concat } from '../src/ops/concat.ts';
 import { depthwiseConv2d } from '../src/ops/depthwiseConv2d.ts';
 import { l2Pool } from '../src/ops/l2Pool.ts';
 import { lrn } from '../src/ops/lrn.ts';
 import { maxPool } from '../src/ops/maxPool.ts';
+import { pairwiseDistance } from '../src/ops/pairwiseDistance.ts';
 import { relu } from '../src/ops/relu.ts';
 import { scaleShift } from '../src/ops/scaleShift.ts';
 import { slice } from '../src/ops/slice.ts';
-import { bindFamilies } from '../src/plan/lowering.ts';
+import { bindFamilies, type Families } from '../src/plan/lowering.ts';
 import { Plan } from '../src/plan/plan.ts';
 import type { Backend } from '../src/plan/runner.ts';
 import { Store } from '../src/plan/store.ts';
@@ -24,17 +28,40 @@ import { uniform } from './numeric.ts';
 const backend = await webgpuBackend();
 afterAll(() => backend?.dispose());
 
-/** The same backend without families: every entry runs its plain kernel. */
-function plain(of: Backend): Backend {
-  const none = bindFamilies({}, undefined);
+/** The same backend with other families. */
+function withFamilies(of: Backend, families: Families): Backend {
   return new Proxy(of, {
     get(target, key) {
-      if (key === 'families') return none;
+      if (key === 'families') return families;
       const value = Reflect.get(target, key, target);
       return typeof value === 'function' ? value.bind(target) : value;
     },
   });
 }
+
+/** Without families every entry runs its plain kernel; hardware has more lanes to fill than software. */
+function variants(of: WebGpuBackend): Record<'own' | 'hardware' | 'plain', Backend> {
+  return {
+    own: of,
+    hardware: withFamilies(of, bindFamilies(webgpuFamilies, { ...of.adapter, software: false })),
+    plain: withFamilies(of, bindFamilies({}, undefined)),
+  };
+}
+
+/** Kernels of a family that are not called forward4 and inputGradient4. */
+const kernelsOf: Record<string, { own?: readonly string[]; hardware?: readonly string[] }> = {
+  add: { own: ['forward4'], hardware: ['forward4'] },
+  maxPool: {
+    own: ['forward4', 'findMaximum4', 'inputGradient4'],
+    hardware: ['forward4', 'findMaximum4', 'inputGradient4'],
+  },
+  l2Pool: { own: ['forward4', 'divide4', 'inputGradient4'], hardware: ['forward4', 'divide4', 'inputGradient4'] },
+  lrn: { own: ['forwardRow4', 'inputGradientRow4'] },
+  batchNorm: {
+    own: ['chunkStatistics4', 'normalise4', 'chunkSums4', 'inputGradient4'],
+    hardware: ['normalise4', 'inputGradient4'],
+  },
+};
 
 const operators: Record<string, (x: Value) => Value> = {
   relu: (x) => relu(x),
@@ -42,6 +69,12 @@ const operators: Record<string, (x: Value) => Value> = {
   maxPool: (x) => maxPool(x, { size: 3, stride: 2, padding: 1, ceil: true }),
   l2Pool: (x) => l2Pool(x, { size: [3, 2], stride: [2, 1], padding: [1, 0, 0, 1], epsilon: 0.1 }),
   lrn: (x) => lrn(x, { alpha: 0.9, k: 2 }),
+  batchNorm(x) {
+    const channels = x.shape[3] as number;
+    const constant = (seed: number) =>
+      x.graph.constant(Float32Array.from({ length: channels }, uniform(seed)), [channels]);
+    return batchNormTraining(x, { gamma: constant(5), beta: constant(6) }).y;
+  },
   depthwiseConv2d(x) {
     const channels = x.shape[3] as number;
     const weight = x.graph.constant(Float32Array.from({ length: 9 * channels }, uniform(3)), [3, 3, channels]);
@@ -68,11 +101,11 @@ describe.skipIf(!backend)('kernels of four channels', () => {
     ] as const) {
       for (const channels of [4, 12, 64]) {
         test(`${name} of ${channels} channels, ${where}`, async () => {
-          const shape: Shape = [2, 5, 7, channels];
+          const shape: Shape = [4, 9, 8, channels]; // more than one chunk of batchNorm
           const random = uniform(channels);
           const data = Float32Array.from({ length: size(shape) }, random);
           const bits = [];
-          for (const on of [backend as Backend, plain(backend as Backend)]) {
+          for (const [which, on] of Object.entries(variants(backend as WebGpuBackend))) {
             const graph = new Graph();
             const x = graph.input('x', shape);
             const y = wrap(build)(x);
@@ -83,10 +116,9 @@ describe.skipIf(!backend)('kernels of four channels', () => {
             const plan = await Plan.create(graph, { y, dx }, on, store, { batchSize: 1, fuse: false });
             plan.poison();
             const kernels = plan.steps.filter(({ operator }) => operator === name).map(({ kernel }) => kernel);
-            const entries = name === 'add' ? ['forward'] : ['forward', 'inputGradient'];
-            // maxPool's gradient has a kernel before it.
-            expect(new Set(kernels.filter((kernel) => kernel !== 'findMaximum4'))).toEqual(
-              new Set(entries.map((entry) => (on === backend ? `${entry}4` : entry))),
+            const expected = kernelsOf[name]?.[which as 'own'] ?? ['forward4', 'inputGradient4'];
+            expect(new Set(kernels.filter((kernel) => kernel.endsWith('4')))).toEqual(
+              new Set(which === 'plain' ? [] : expected),
             );
             expect(
               plan.steps.filter(
@@ -101,9 +133,46 @@ describe.skipIf(!backend)('kernels of four channels', () => {
             plan.dispose();
             store.dispose();
           }
-          expect(bits[0]).toEqual(bits[1]);
+          expect(bits[0]).toEqual(bits[2]);
+          expect(bits[1]).toEqual(bits[2]);
         });
       }
     }
+  }
+
+  for (const [name, aRows, bRows] of [
+    ['a set with itself', 37, 0],
+    ['two sets', 21, 50],
+  ] as const) {
+    test(`pairwiseDistance of ${name}`, async () => {
+      const columns = 32;
+      const bits = [];
+      const { own, plain } = variants(backend as WebGpuBackend);
+      for (const on of [own, plain]) {
+        const graph = new Graph();
+        const sets = [graph.input('a', [aRows, columns]), ...(bRows ? [graph.input('b', [bRows, columns])] : [])];
+        const y = pairwiseDistance(sets[0] as Value, sets[1]);
+        const dy = graph.input('dy', y.shape);
+        const found = gradients(y, sets, dy, add) as Value[];
+        const outputs = Object.fromEntries([y, ...found].map((value, index) => [`${index}`, value]));
+        const store = new Store(on);
+        const plan = await Plan.create(graph, outputs, on, store, { batchSize: 1 });
+        plan.poison();
+        const kernels = plan.steps.map(({ file, kernel }) => `${file}.${kernel}`);
+        expect(kernels.includes('pairwiseDistance.gradient16')).toBe(on === own);
+        expect(kernels.includes('pairwiseDistance.forward')).toBe(on === plain);
+        const given = Object.fromEntries(
+          [...sets, dy].map((value, index) => [
+            value.name,
+            Float32Array.from({ length: size(value.shape) }, uniform(index)),
+          ]),
+        );
+        const results = await plan.run(given);
+        bits.push(Object.values(results).map((floats) => new Uint32Array(floats.buffer)));
+        plan.dispose();
+        store.dispose();
+      }
+      expect(bits[0]).toEqual(bits[1]);
+    });
   }
 });

@@ -55,11 +55,12 @@ const isDrawn = (rule: SelectionRule) => kernels[rule].kernel === 'drawn';
 
 /** Invocations that divide the pairs of one anchor, as in the shader. */
 const SHARES = 16;
+const CLOSEST = 8;
 
 const launch = ({ distances }: Shapes, { rule }: TripletSelection) => {
   const count = (distances as Shape)[0] as number;
   return {
-    invocations: { closest: count * SHARES, drawn: count * SHARES, every: count * count, hardest: count }[
+    invocations: { closest: count * CLOSEST, drawn: count * SHARES, every: count * count, hardest: count }[
       kernels[rule].kernel
     ] as number,
   };

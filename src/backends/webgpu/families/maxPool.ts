@@ -1,8 +1,8 @@
 import type { KernelStep } from '../../../graph/operator.ts';
-import { size } from '../../../graph/shape.ts';
+import { type Shape, size } from '../../../graph/shape.ts';
 import type { Family, FamilyTable } from '../../../plan/lowering.ts';
 import type { WebGpuAdapter } from '../webgpu-backend.ts';
-import { vec4 } from './vec4.ts';
+import { lines, vec4 } from './vec4.ts';
 
 /**
  * The gradient in two steps: where each window has its first maximum (a number per output), then, for each pixel, the windows of which it is
@@ -11,7 +11,7 @@ import { vec4 } from './vec4.ts';
 const gathered: Family<WebGpuAdapter> = {
   ...vec4('inputGradient', ['x', 'output', 'dy', 'dx']),
   lower({ x, dy }) {
-    const [pixels, windows] = [size(x as NonNullable<typeof x>) / 4, size(dy as NonNullable<typeof dy>) / 4];
+    const [pixels, windows] = [lines(x as Shape), lines(dy as Shape)];
     const steps: KernelStep[] = [
       { kernel: 'findMaximum4', tensors: { x4: 'x', found4: 'first' }, launch: { invocations: windows } },
       {
@@ -20,7 +20,7 @@ const gathered: Family<WebGpuAdapter> = {
         launch: { invocations: pixels },
       },
     ];
-    return { steps, scratch: { first: 4 * windows } };
+    return { steps, scratch: { first: size(dy as Shape) } };
   },
 };
 

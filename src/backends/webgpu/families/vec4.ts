@@ -1,6 +1,9 @@
-import { columns, rows, type Shape } from '../../../graph/shape.ts';
+import { columns, rows, type Shape, size } from '../../../graph/shape.ts';
 import type { Family } from '../../../plan/lowering.ts';
 import type { WebGpuAdapter } from '../webgpu-backend.ts';
+
+/** Invocations of kernels that have a line of pixels each, by four channels: of a tensor [N, height, width, channels]. */
+export const lines = (tensor: Shape) => size(tensor) / (4 * (tensor[2] as number));
 
 /**
  * The kernel `<entry>4` of an operator that works by channel: the sums of the plain kernel in the same order, so the same bits,

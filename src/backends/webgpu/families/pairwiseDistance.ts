@@ -1,0 +1,66 @@
+import type { KernelStep, Lowering } from '../../../graph/operator.ts';
+import { columns, rows, type Shape, size } from '../../../graph/shape.ts';
+import { pairwiseDistanceOperator } from '../../../ops/pairwiseDistance.ts';
+import type { Family, FamilyTable } from '../../../plan/lowering.ts';
+import type { WebGpuAdapter } from '../webgpu-backend.ts';
+import { hasSubgroupTiles, isVec4 } from './conv2d.ts';
+
+/** Rows of a in a tile, and rows of b of a lane. */
+const [RM, RN] = [16, 2];
+
+const forward: Family<WebGpuAdapter> = {
+  entry: 'forward',
+  name: 'subgroups',
+  order: '',
+  when: (shapes, _, adapter, views) =>
+    hasSubgroupTiles(adapter) && isVec4({ a: shapes.a, b: shapes.b }, views, 'a', 'b'),
+  lower({ a, b }, _, adapter) {
+    const SG = adapter.subgroups as number;
+    const tiles = Math.ceil(rows(a as Shape) / RM) * Math.ceil(rows(b as Shape) / (SG * RN));
+    return {
+      steps: [
+        {
+          kernel: 'forward',
+          file: 'pairwiseDistance.subgroups',
+          constants: { SG, RM, RN },
+          launch: { workgroups: [tiles] },
+        },
+      ],
+    };
+  },
+};
+
+/** Sixteen columns an invocation, for adapters without many lanes to fill. */
+function wide(entry: 'aGradient' | 'bGradient' | 'selfGradient', output: string): Family<WebGpuAdapter> {
+  const operator = pairwiseDistanceOperator.entries[entry];
+  return {
+    entry,
+    name: 'wide',
+    order: '',
+    when: (shapes, _, adapter, views) =>
+      adapter.software && columns(shapes.a as Shape) % 16 === 0 && isVec4(shapes, views, 'a', 'b', output),
+    lower(shapes, attributes) {
+      const plain = operator.lower?.(shapes, attributes) as Lowering;
+      const [gather, gradient] = plain.steps as [KernelStep, KernelStep];
+      const { points, others, pairs, dpoints } = gradient.tensors as Record<string, string>;
+      return {
+        ...plain,
+        steps: [
+          gather,
+          {
+            kernel: 'gradient16',
+            tensors: { points4: points, others4: others, pairs, dpoints4: dpoints } as Record<string, string>,
+            launch: { invocations: size(shapes[points as string] as Shape) / 16 },
+          },
+        ],
+      };
+    },
+  };
+}
+
+export const families: FamilyTable<WebGpuAdapter> = [
+  forward,
+  wide('aGradient', 'da'),
+  wide('bGradient', 'db'),
+  wide('selfGradient', 'da'),
+];
