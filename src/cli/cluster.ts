@@ -15,7 +15,7 @@ import { clusterReport } from './report/cluster-report.ts';
 import { checkReport, writeReport } from './report/page.ts';
 import { Thumbnails } from './report/thumbnails.ts';
 import { rowsBy } from './rows-by.ts';
-import { visible, withErrorObject } from './terminal.ts';
+import { counted, visible, withErrorObject } from './terminal.ts';
 import { decisionOf, meaning } from './verify.ts';
 
 export interface ClusterCommandOptions extends PhotoOptions {
@@ -154,7 +154,7 @@ async function answer(
     for (const item of skipped) terminal.line(withErrorObject(item));
   } else terminal.text(groupsText(items, found, score));
   terminal.note(
-    `${faces.length} faces in ${seconds} s: ${found.count} groups of ${minSize} and more, ${alone} faces in none, ${found.uncertain.length} uncertain pairs. ${line.point ? meaning(line.point) : ''}`.trimEnd(),
+    `${counted(faces.length, 'face')} in ${seconds} s: ${counted(found.count, 'group')} of ${minSize} and more, ${counted(alone, 'face')} in none, ${counted(found.uncertain.length, 'uncertain pair')}. ${line.point ? meaning(line.point) : ''}`.trimEnd(),
   );
   return skipped.length > 0 ? exitCodes.skipped : exitCodes.done;
 }
@@ -170,7 +170,7 @@ function groupsText(
     return x === y ? a.index - b.index : x - y;
   });
   const lines = order.map(({ group, ...item }) => `${group < 0 ? '-' : group}\t${visible(labelOf(item))}`);
-  lines.push(`${found.count} groups`);
+  lines.push(counted(found.count, 'group'));
   if (score) lines.push(scoreSentence(score));
   return lines.join('\n');
 }

@@ -128,6 +128,11 @@ export function withErrorObject<T extends { readonly error: unknown }>(item: T) 
   return { ...item, error: errorObject(item.error) };
 }
 
+/** A number with what is counted: 1 group, 2 groups. */
+export function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
+}
+
 /** A name or label for a line of text: control characters (line ends, tabs, escape sequences) become visible escapes, so that no name moves a cursor or starts a line. */
 export function visible(text: string): string {
   return text.replace(/[\p{Cc}\u2028\u2029]/gu, (character) => {

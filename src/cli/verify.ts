@@ -129,7 +129,7 @@ async function readPairs(file: string, { stdin, signal }: Context): Promise<(rea
     if (!a || !b || more.length > 0) {
       throw new FaceNetError(
         'input',
-        `${file}: lines of two paths, got ${JSON.stringify(line.slice(0, 80))} in line ${index + 1}. Part paths with blanks by a tab.`,
+        `${file}: lines of two paths, got ${JSON.stringify(line.slice(0, 80))} in line ${index + 1}. Part paths with blanks by a tab; lists of a,b,same are for evaluate and calibrate.`,
         { index },
       );
     }

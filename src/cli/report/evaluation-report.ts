@@ -43,7 +43,7 @@ export async function evaluationReport(
   for (const same of [true, false]) {
     const list = worst(same);
     parts.push(
-      `<h2>${same ? 'One person, refused: the farthest' : 'Two people, accepted: the nearest'} (${list.length} shown)</h2>`,
+      `<h2>${same ? 'One person, refused: the farthest' : 'Two people, accepted: the nearest'} (${list.length === 0 ? 'none' : `${list.length} shown`})</h2>`,
     );
     for (const { a, b, distance } of list) parts.push(await pairFigure(a, b, distance, picture));
   }

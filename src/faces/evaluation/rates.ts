@@ -153,7 +153,7 @@ export function ratesAtFar(counts: {
     threshold: thresholdWithin(thresholdFrom, thresholdBelow),
     val: trueAccepts / counts.sameCount,
     far: falseAccepts / counts.differentCount,
-    ...(unresolved && { note: `target FAR ${targetFar} is below the resolution ${resolution}` }),
+    ...(unresolved && { note: `target FAR ${targetFar} is below the resolution ${Number(resolution.toPrecision(3))}` }),
   };
 }
 
