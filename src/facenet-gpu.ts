@@ -147,8 +147,8 @@ export interface CreateOptions extends Watch {
   /** False: only the wasm build whose bits are the same on every machine, without fused multiply-add. */
   readonly relaxed?: boolean;
   /**
-   * How the weights of fully connected layers are kept on the device: 'f16' takes half the memory (NN1: 280 MB less) and rounds them to 11 bits.
-   * Computed with in float32; such a model embeds, and cannot be trained. Default 'f32'.
+   * How the weights of layers are kept on the device: 'f16' takes half the memory and rounds them to 11 bits. Computed with in float32; such a
+   * model embeds, and cannot be trained. Default 'f32'.
    */
   readonly precision?: 'f32' | 'f16';
   /** Faces computed together; default 8 on processors, 32 on a GPU. Halved by itself where memory is short. */
@@ -468,7 +468,7 @@ export class FaceNet {
       search: deviceSearch((task) => this.#onDevice('identify', task)),
       ...options,
       fingerprint: this.fingerprint,
-      former: this.#former,
+      former: this.former,
       dimensions: this.dimensions,
     });
   }
@@ -599,11 +599,11 @@ export class FaceNet {
 
   /** Whether embeddings with this fingerprint are this model's: made with it as it is, by this version of the library or one before. */
   isOwn(fingerprint: string): boolean {
-    return fingerprint === this.fingerprint || this.#former.includes(fingerprint);
+    return fingerprint === this.fingerprint || this.former.includes(fingerprint);
   }
 
   /** Other fingerprints of this very model, in files of versions before. */
-  get #former(): readonly string[] {
+  get former(): readonly string[] {
     return this.#trained > 0 ? [] : [this.#parts.former];
   }
 

@@ -41,7 +41,9 @@ describe('an object in a worker thread', () => {
   });
 
   test('is what the class in the own thread is', async () => {
-    const { backend, dimensions, fingerprint, model } = main;
+    const { backend, dimensions, fingerprint, former, model } = main;
+    expect(former.map((one) => net.isOwn(one))).toEqual([true]);
+    expect([net.isOwn(fingerprint), net.isOwn('another')]).toEqual([true, false]);
     expect([net.backend, net.dimensions, net.fingerprint, net.model]).toEqual([
       backend,
       dimensions,
@@ -247,6 +249,39 @@ test('trains as in the own thread', { timeout: 120_000 }, async () => {
   const broken = { ...data, read: () => Promise.reject(new MainError('image', 'planted: no picture.')) };
   await expect(again.train(broken, options).next()).rejects.toMatchObject({ code: 'image', message: /planted/ });
   for (const object of [main, net, again]) await object.dispose();
+});
+
+test('held-out people, as a set and as pairs: the figures of the own thread', { timeout: 120_000 }, async () => {
+  const model = { network: 'nn4.small2', seed: 2, size: 32 } as const;
+  const backend = { backend: 'wasm', threads: 1, relaxed: false, batchSize: 4 } as const;
+  const people = (first: number, count: number) =>
+    memoryDataset(Array.from({ length: count }, (_, i) => ({ pixels: noise(first + i, 32), label: (first + i) >> 1 })));
+  const pairs = [30, 31, 32].flatMap((a) =>
+    [33, 34].map((b) => ({ a: noise(a, 32), b: noise(b, 32), same: a >> 1 === b >> 1 })),
+  );
+  const options = { steps: 1, people: 3, perPerson: 2, learningRate: 0.05, seed: 1 } as const;
+  const validations = [people(20, 8), pairs];
+  const figures = async (net: Main | Entry.FaceNetGPU) => {
+    const found: unknown[] = [];
+    for (const validation of validations)
+      for await (const step of net.train(people(0, 12), { ...options, validation }))
+        found.push([step.loss, { ...step.validation, milliseconds: 0 }]);
+    return found;
+  };
+  const main = await Main.create({ model, ...backend });
+  const net = await FaceNetGPU.create({ model, ...backend });
+  const expected = await figures(main);
+  expect(expected).toMatchObject([
+    [expect.any(Number), { samePairs: 4, differentPairs: 24 }],
+    [expect.any(Number), { samePairs: 1, differentPairs: 5 }],
+  ]);
+  expect(await figures(net)).toEqual(expected);
+  const validation = { ...people(20, 8), read: () => Promise.reject(new MainError('image', 'planted: no picture.')) };
+  await expect(net.train(people(0, 12), { ...options, validation }).next()).rejects.toMatchObject({
+    code: 'image',
+    message: /held-out picture \d+: .*planted/,
+  });
+  for (const object of [main, net]) await object.dispose();
 });
 
 test('after dispose: disposed', { timeout: 60_000 }, async () => {

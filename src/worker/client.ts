@@ -230,7 +230,7 @@ export async function probeInWorker(place: Place): Promise<unknown> {
 
 /** What connect() gives to the constructor. */
 export interface Connected {
-  readonly place: Place;
+  readonly place: unknown;
   readonly line: unknown;
 }
 
@@ -245,7 +245,7 @@ export class FaceNetInWorker implements Omit<FaceNet, 'counters' | 'lend'> {
 
   /** Use `create`. */
   constructor({ place, line }: Connected) {
-    this.#place = place;
+    this.#place = place as Place;
     this.#line = line as Line;
     if (Symbol.asyncDispose) Object.defineProperty(this, Symbol.asyncDispose, { value: () => this.dispose() });
   }
@@ -271,6 +271,16 @@ export class FaceNetInWorker implements Omit<FaceNet, 'counters' | 'lend'> {
   /** Names model and preprocessing: embeddings of equal fingerprints may be compared. */
   get fingerprint(): string {
     return this.#state.fingerprint;
+  }
+
+  /** Other fingerprints of this very model, in files of versions before. */
+  get former(): readonly string[] {
+    return this.#state.former;
+  }
+
+  /** Whether embeddings with this fingerprint are this model's: made with it as it is, by this version of the library or one before. */
+  isOwn(fingerprint: string): boolean {
+    return fingerprint === this.fingerprint || this.former.includes(fingerprint);
   }
 
   get #state(): State {
@@ -336,17 +346,18 @@ export class FaceNetInWorker implements Omit<FaceNet, 'counters' | 'lend'> {
   }
 
   /** A gallery for this model's embeddings, in the calling thread. */
-  async gallery(options: Omit<GalleryOptions, 'fingerprint' | 'dimensions'> = {}): Promise<FaceGallery> {
+  async gallery(options: Omit<GalleryOptions, 'fingerprint' | 'former' | 'dimensions'> = {}): Promise<FaceGallery> {
     this.#check('gallery');
     const [{ FaceGallery }, { readGallery, writeGallery }] = await Promise.all([
       import('../faces/gallery.ts'),
       import('../io/gallery-file.ts'),
     ]);
-    const { fingerprint, dimensions } = this;
+    const { fingerprint, former, dimensions } = this;
     return FaceGallery.open({
       codec: { write: writeGallery, read: readGallery },
       ...options,
       fingerprint,
+      former,
       dimensions,
     });
   }
@@ -394,11 +405,17 @@ export class FaceNetInWorker implements Omit<FaceNet, 'counters' | 'lend'> {
 
   /** Trains in the worker; pictures are read here, when a step needs them. Each yield is one finished step; stop by `break`. */
   async *train(data: Dataset, options: TrainOptions): AsyncGenerator<TrainStep, TrainResult> {
-    const answerer: Answerer = async (_, [index]) => ({
-      image: await data.read(index as number),
-      source: data.source?.(index as number),
-    });
-    return (yield* this.#stream('train', data.labels, options, answerer)) as TrainResult;
+    const { validation, ...rest } = options;
+    const heldOut = validation && 'labels' in validation ? validation : undefined;
+    const answerer: Answerer = async (what, [index]) => {
+      const set = what === 'held-out' ? (heldOut as Dataset) : data;
+      return { image: await set.read(index as number), source: set.source?.(index as number) };
+    };
+    const sent = heldOut
+      ? { labels: heldOut.labels }
+      : validation && (await Promise.all((validation as readonly Pair[]).map((pair) => this.#pair(pair, []))));
+    const all = { ...rest, ...(sent && { validation: sent }) };
+    return (yield* this.#stream('train', data.labels, all, answerer)) as TrainResult;
   }
 
   /** Everything the run in progress, or the last one, needs to go on. */
@@ -458,11 +475,11 @@ export class FaceNetInWorker implements Omit<FaceNet, 'counters' | 'lend'> {
   }
 
   #pairs(pairs: Iterable<Pair> | AsyncIterable<Pair>): Answerer {
-    return answers(pairs, async ({ a, b, ...about }, transfer) => ({
-      ...about,
-      a: await this.#either(a, {}, transfer),
-      b: await this.#either(b, {}, transfer),
-    }));
+    return answers(pairs, (pair, transfer) => this.#pair(pair, transfer));
+  }
+
+  async #pair({ a, b, ...about }: Pair, transfer: Transferable[]): Promise<unknown> {
+    return { ...about, a: await this.#either(a, {}, transfer), b: await this.#either(b, {}, transfer) };
   }
 
   async #either(face: Face | Embeddings, options: Handover, transfer: Transferable[]): Promise<unknown> {

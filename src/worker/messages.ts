@@ -34,6 +34,7 @@ export interface State {
   readonly why: string;
   readonly dimensions: number;
   readonly fingerprint: string;
+  readonly former: readonly string[];
   readonly model: ModelCard;
 }
 

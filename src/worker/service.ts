@@ -97,10 +97,7 @@ export class Service {
       case 'profile':
         return net.profile(this.#options(call, first));
       case 'train':
-        return this.#open(
-          call,
-          net.train(this.#dataset(call, first as Int32Array), this.#options(call, second) as never),
-        );
+        return this.#open(call, this.#train(net, call, first as Int32Array, second));
       case 'checkpoint':
         return net.checkpoint();
       case 'save':
@@ -170,16 +167,23 @@ export class Service {
     return { [Symbol.asyncIterator]: () => ({ next, return: end }) };
   }
 
-  #dataset(call: number, labels: Int32Array): Dataset {
+  #train(net: FaceNet, call: number, labels: Int32Array, sent: unknown): Stream {
+    const options = this.#options(call, sent);
+    const { validation } = options as { validation?: { labels: Int32Array } | readonly Pair[] };
+    if (validation && 'labels' in validation) options.validation = this.#dataset(call, validation.labels, 'held-out');
+    return net.train(this.#dataset(call, labels, 'read'), options as never);
+  }
+
+  #dataset(call: number, labels: Int32Array, what: 'read' | 'held-out'): Dataset {
     const names = new Map<number, string>();
     return {
       labels,
       read: async (index) => {
-        const { image, source } = (await this.#ask(call, 'read', [index])) as { image: TrainingImage; source?: string };
+        const { image, source } = (await this.#ask(call, what, [index])) as { image: TrainingImage; source?: string };
         if (source !== undefined) names.set(index, source);
         return image;
       },
-      source: (index) => names.get(index) ?? `picture ${index}`,
+      source: (index) => names.get(index) ?? `${what === 'read' ? 'picture' : 'held-out picture'} ${index}`,
     };
   }
 
@@ -193,8 +197,8 @@ export class Service {
   /** The object's state where the page does not know it. */
   #state(): State | undefined {
     if (!this.#net) return undefined;
-    const { backend, why, dimensions, fingerprint, model } = this.#net;
-    const state: State = { backend, why, dimensions, fingerprint, model };
+    const { backend, why, dimensions, fingerprint, former, model } = this.#net;
+    const state: State = { backend, why, dimensions, fingerprint, former, model };
     const text = JSON.stringify(state);
     if (text === this.#told) return undefined;
     this.#told = text;
