@@ -1,30 +1,13 @@
 // halfLinear: CPU twin of shaders/halfLinear.wgsl. Weights are [positions * channels][outputs / 2] words of two float16.
+import { high, low, REBIAS } from './halves';
 import { first, last, madd } from './vector';
-
-// Halves become floats by moving exponent and fraction to their places in a float, then times 2^112: exact, subnormals included, for finite halves.
-
-/** The low halves of four words. */
-// @ts-ignore: decorator
-@inline
-function low(w: v128, rebias: v128): v128 {
-  const magnitude = f32x4.mul(i32x4.shl(v128.and(w, i32x4.splat(0x7fff)), 13), rebias);
-  return v128.or(magnitude, i32x4.shl(v128.and(w, i32x4.splat(0x8000)), 16));
-}
-
-/** The high halves of four words. */
-// @ts-ignore: decorator
-@inline
-function high(w: v128, rebias: v128): v128 {
-  const magnitude = f32x4.mul(v128.and(i32x4.shr_u(w, 3), i32x4.splat(0x0fffe000)), rebias);
-  return v128.or(magnitude, v128.and(w, i32x4.splat(0x80000000)));
-}
 
 /** Threads split the groups of four words, eight outputs, and take all images for each: one chain of madd per output in order of the features. */
 export function halfLinearForward(
   x: usize, xStride: u32, weight: usize, bias: usize, y: usize, yStride: u32, flags: usize, layer: u32,
   batch: u32, positions: u32, channels: u32, outputs: u32, relu: u32, thread: u32, threads: u32,
 ): void {
-  const rebias = f32x4.splat(reinterpret<f32>(0x77800000)); // 2^112
+  const rebias = f32x4.splat(REBIAS);
   const floor = f32x4.splat(relu ? <f32>0.0 : -Infinity);
   const row = <usize>outputs << 1;
   const groups = outputs >> 3;

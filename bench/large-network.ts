@@ -1,11 +1,11 @@
 // NN1 whole (140 M weights, 411 MB of them in one layer) where memory is short: on an adapter with WebGPU's default limits (bindings of
 // 128 MiB), and on wasm within 2 GiB. Says time and memory of create, embed and a step of training, and how far both embeddings lie apart.
 //
-//   node build.mjs run bench/large-network.ts [webgpu|wasm|both] [train]
+//   node build.mjs run bench/large-network.ts [webgpu|wasm|both] [train|f16]
 import { createNodeHost } from '../src/io/node/host.ts';
 import { FaceNetGPU, memoryDataset } from '../src/node.ts';
 
-const [which = 'both', train] = process.argv.slice(2);
+const [which = 'both', mode] = process.argv.slice(2);
 const size = 220;
 const picture = (shade: number) => ({
   data: Uint8Array.from({ length: size * size * 3 }, (_, i) => shade + 60 * Math.sin(i / 450) + ((i * 31) % 40)),
@@ -35,6 +35,7 @@ for (const backend of ['wasm', 'webgpu'] as const) {
     model: { network: 'nn1', seed: 1 },
     backend,
     batchSize: 1,
+    precision: mode === 'f16' ? 'f16' : 'f32',
     ...(plain && { device: plain.device }),
   });
   const created = performance.now();
@@ -55,7 +56,7 @@ for (const backend of ['wasm', 'webgpu'] as const) {
       norm: Math.hypot(...data),
     }),
   );
-  if (train !== undefined) {
+  if (mode === 'train') {
     const faces = memoryDataset(Array.from({ length: 4 }, (_, i) => ({ pixels: picture(60 + 20 * i), label: i >> 1 })));
     const begun = performance.now();
     for await (const step of net.train(faces, {

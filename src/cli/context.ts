@@ -49,6 +49,11 @@ export class Context {
     return { backend, ...(threads !== undefined && { threads }) };
   }
 
+  /** What --precision says. */
+  get precision(): 'f32' | 'f16' {
+    return this.#options.precision ?? 'f32';
+  }
+
   /** Opens the model (default: that of --model), calls `use`, and disposes of the model whatever happens. */
   async withModel<T>(
     use: (net: FaceNetGPU) => Promise<T>,

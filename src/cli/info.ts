@@ -15,7 +15,7 @@ import { published } from '../networks/published.ts';
 import { type Capabilities, FaceNetGPU } from '../node.ts';
 import type { Context } from './context.ts';
 import { exitCodes } from './exit-code.ts';
-import { type MeasuredNetwork, networksReport } from './report/networks-report.ts';
+import { type MeasuredNetwork, networksReport, starred } from './report/networks-report.ts';
 import { checkReport, writeReport } from './report/page.ts';
 import { table } from './terminal.ts';
 
@@ -58,17 +58,25 @@ async function machine(context: Context, { time, report }: InfoOptions): Promise
   const { terminal } = context;
   if (report !== undefined) await checkReport(report);
   const capabilities = await FaceNetGPU.probe();
+  const measured = await measuredNetworks();
+  const asText = terminal.format === 'text';
+  if (asText) terminal.text(machineText(capabilities));
   const counter = terminal.counter('networks', Object.keys(networks).length);
   let done = 0;
   const survey = await surveyNetworks(createNodeHost(), {
     ...context.computing,
+    precision: context.precision,
     signal: context.signal,
     batches: BATCHES,
     timed: time ? [1] : [],
-    onNetwork: () => counter.update(++done),
+    onNetwork: (network) => {
+      // Each as soon as it is known: a large network takes seconds.
+      if (asText && done === 0) terminal.text(`\n${lineOf(surveyHeading(time))}`);
+      if (asText) terminal.text(lineOf(surveyRow(network, measured, time)));
+      counter.update(++done);
+    },
   }).finally(() => counter.stop());
   const { why, networks: surveys } = survey;
-  const rows = surveyRows(surveys);
   const answers = {
     schema: 'facenet/probe@1',
     node: process.version,
@@ -78,67 +86,93 @@ async function machine(context: Context, { time, report }: InfoOptions): Promise
     networks: surveys.map((network) => ({ ...network, published: withoutRows(network.name) })),
   };
   if (report !== undefined) {
-    await writeReport(report, networksReport(surveys, await measuredNetworks(), rows, why), answers);
+    const rows = [surveyHeading(time), ...surveys.map((network) => surveyRow(network, measured, time))];
+    await writeReport(report, networksReport(surveys, measured, rows, why), answers);
     terminal.note(`facenet: ${report} written`);
   }
-  if (terminal.format !== 'text') {
+  if (!asText) {
     answer(terminal, answers);
     return;
   }
-  const { webgpu, wasm } = capabilities;
-  const yes = (value: boolean | undefined) => (value ? 'yes' : 'no');
   terminal.text(
-    table([
-      ['Node', `${process.version}, ${process.platform} ${process.arch}`],
-      [
-        'WebGPU',
-        webgpu.available ? `${webgpu.adapter}${webgpu.software ? ' (computes in software)' : ''}` : 'not available',
-      ],
-      ['', webgpu.why],
-      ...(webgpu.available
-        ? [
-            ['', `f16 ${yes(webgpu.f16)}, timestamps ${yes(webgpu.timestamps)}`],
-            ['', `known answers: ${webgpu.answers}`],
-          ]
-        : []),
-      ['wasm', `SIMD ${yes(wasm.simd)}, relaxed SIMD ${yes(wasm.relaxedSimd)}, threads ${wasm.threads}`],
-      ['', wasm.why],
-    ]),
-  );
-  terminal.text(`\nnetworks on ${why}; weights in the package: dlib-resnet\n${table(rows, [2, 3, 4, 5, 6])}`);
-  terminal.text(
-    "VAL at FAR 1e-3 as published (Schroff et al. 2015, Table 3), accuracy on LFW of the publisher's weights; * layers unpublished",
+    `\ncomputed on ${why}; weights in the package: dlib-resnet\nVAL at FAR 1e-3 as published (Schroff et al. 2015, Table 3) or measured, accuracy on LFW of the publisher's weights; * layers unpublished`,
   );
   const advice = adviceFor(capabilities);
   if (advice) terminal.text(`\n${advice}`);
 }
 
+function machineText({ webgpu, wasm }: Capabilities): string {
+  const yes = (value: boolean | undefined) => (value ? 'yes' : 'no');
+  return table([
+    ['Node', `${process.version}, ${process.platform} ${process.arch}`],
+    [
+      'WebGPU',
+      webgpu.available ? `${webgpu.adapter}${webgpu.software ? ' (computes in software)' : ''}` : 'not available',
+    ],
+    ['', webgpu.why],
+    ...(webgpu.available
+      ? [
+          ['', `f16 ${yes(webgpu.f16)}, timestamps ${yes(webgpu.timestamps)}`],
+          ['', `known answers: ${webgpu.answers}`],
+        ]
+      : []),
+    ['wasm', `SIMD ${yes(wasm.simd)}, relaxed SIMD ${yes(wasm.relaxedSimd)}, threads ${wasm.threads}`],
+    ['', wasm.why],
+  ]);
+}
+
+const surveyHeading = (time: boolean): string[] => [
+  'network',
+  'input',
+  'parameters',
+  'multiply-adds',
+  ...BATCHES.map((batch) => `memory x${batch}`),
+  ...(time ? ['time'] : []),
+  'accuracy',
+];
+
 /** One line a network. */
-function surveyRows(surveys: readonly NetworkSurvey[]): string[][] {
-  const heading = [
-    'network',
-    'input',
-    'parameters',
-    'multiply-adds',
-    ...BATCHES.map((batch) => `memory x${batch}`),
-    'time',
-    'published',
-  ];
+function surveyRow(
+  { name, input, parameters, multiplyAdds, memory, milliseconds, trouble }: NetworkSurvey,
+  measured: readonly MeasuredNetwork[],
+  time: boolean,
+): string[] {
+  const { validationRate, lfw } = published[name];
+  const own = measured.find((network) => network.name === name);
   return [
-    heading,
-    ...surveys.map(({ name, input, parameters, multiplyAdds, memory, milliseconds, trouble }) => {
-      const { layers, validationRate, lfw } = published[name];
-      return [
-        `${name}${layers === 'published' ? '' : '*'}`,
-        `${input.width} x ${input.height}`,
-        count(parameters),
-        count(multiplyAdds),
-        ...BATCHES.map((batch) => (memory[batch] == null ? 'too large' : megabytes(memory[batch]))),
-        milliseconds?.[1] === undefined ? (trouble === undefined ? '' : 'no room') : `${milliseconds[1].toFixed(1)} ms`,
-        validationRate ? `VAL ${validationRate.percent} %` : lfw ? `LFW ${(100 * lfw.accuracy).toFixed(2)} %` : '',
-      ];
-    }),
+    starred(name),
+    `${input.width} x ${input.height}`,
+    count(parameters),
+    count(multiplyAdds),
+    ...BATCHES.map((batch) => (memory[batch] == null ? 'too large' : megabytes(memory[batch]))),
+    ...(time
+      ? [
+          milliseconds?.[1] === undefined
+            ? trouble === undefined
+              ? ''
+              : 'no room'
+            : `${milliseconds[1].toFixed(1)} ms`,
+        ]
+      : []),
+    validationRate
+      ? `VAL ${validationRate.percent.toFixed(1)} %`
+      : own
+        ? `VAL ${(100 * own.val).toFixed(1)} %, measured`
+        : lfw
+          ? `LFW ${(100 * lfw.accuracy).toFixed(2)} %`
+          : '',
   ];
+}
+
+/** A row as wide as any network's will be. */
+function lineOf(cells: readonly string[]): string {
+  const widths = [19, 9, 11, 13, 9, 10, 9];
+  return cells
+    .map((cell, at) =>
+      at < 2 || at === cells.length - 1 ? cell.padEnd(widths[at] ?? 0) : cell.padStart(widths[at] ?? 0),
+    )
+    .join('  ')
+    .trimEnd();
 }
 
 function withoutRows(name: NetworkName): object {
@@ -152,7 +186,14 @@ async function measuredNetworks(): Promise<MeasuredNetwork[]> {
   const point = packaged?.model.metadata.operatingPoints.find(({ far }) => Math.abs(Math.log10(far) + 3) < 0.01);
   if (!point) return [];
   const { multiplyAdds } = cost(built('dlib-resnet', {}).list);
-  return [{ name: 'dlib-resnet', multiplyAdds, val: point.val, source: point.source.split(',')[0] as string }];
+  return [
+    {
+      name: 'dlib-resnet',
+      multiplyAdds,
+      val: point.val,
+      source: point.source.replace(/, (all its pairs|largest threshold|threshold of best).*/, ''),
+    },
+  ];
 }
 
 /** What would make this machine faster. */
@@ -355,7 +396,9 @@ function networkText(name: NetworkName, terminal: Context['terminal']): string {
         ]),
     `${megabytes(4 * (full.parameters + full.statistics))} of weights (f32), ${megabytes(memory.peak)} of activations a face before fusion`,
     ...(about.validationRate
-      ? [`published: VAL ${about.validationRate.percent} % +- ${about.validationRate.standardError} at FAR 1e-3`]
+      ? [
+          `published: VAL ${about.validationRate.percent.toFixed(1)} % +- ${about.validationRate.standardError.toFixed(1)} at FAR 1e-3`,
+        ]
       : []),
     ...(about.lfw
       ? [

@@ -11,8 +11,9 @@ import { parametersOf } from '../networks/initialise.ts';
 import type { Network, NetworkName } from '../networks/network.ts';
 import { networks } from '../networks/networks.ts';
 import { forecasting } from '../plan/forecast.ts';
+import { fitsHalves, halvesShape } from '../plan/halves.ts';
 import type { Backend } from '../plan/runner.ts';
-import { Store } from '../plan/store.ts';
+import { HALF, Store } from '../plan/store.ts';
 
 /** One network at its own size. */
 export interface NetworkSurvey {
@@ -33,7 +34,7 @@ export interface NetworkSurvey {
 }
 
 /** How a survey is made. */
-export interface SurveyOptions extends Pick<CreateOptions, 'backend' | 'threads' | 'signal'> {
+export interface SurveyOptions extends Pick<CreateOptions, 'backend' | 'threads' | 'precision' | 'signal'> {
   /** Batch sizes of the forecast. */
   readonly batches: readonly number[];
   /** Batch sizes at which each network is run; none: nothing is. */
@@ -42,6 +43,8 @@ export interface SurveyOptions extends Pick<CreateOptions, 'backend' | 'threads'
   /** Called with each network when it is done. */
   readonly onNetwork?: (survey: NetworkSurvey) => void;
 }
+
+type Precision = 'f32' | 'f16';
 
 /** Parameters beyond which a network's memory is given back at once. */
 const LARGE = 2 ** 25;
@@ -53,7 +56,7 @@ const MOST_RUNS = 20;
 /** Surveys all networks on one backend; `why` says which. @throws 'device', 'aborted'. */
 export async function surveyNetworks(
   host: Host,
-  { batches, timed, only, onNetwork, signal, ...options }: SurveyOptions,
+  { batches, timed, only, onNetwork, signal, precision = 'f32', ...options }: SurveyOptions,
 ): Promise<{ readonly why: string; readonly networks: readonly NetworkSurvey[] }> {
   let opened = await openBackend(host, options);
   const { why } = opened;
@@ -61,7 +64,7 @@ export async function surveyNetworks(
   try {
     for (const name of only ?? (Object.keys(networks) as NetworkName[])) {
       if (signal?.aborted) throw new FaceNetError('aborted', 'info: the call was aborted.', { cause: signal.reason });
-      const survey = await surveyOf(networks[name], opened, batches, timed);
+      const survey = await surveyOf(networks[name], opened, precision, batches, timed);
       found.push(survey);
       onNetwork?.(survey);
       // Linear memory never shrinks: after a large network the next gets one of its own.
@@ -79,6 +82,7 @@ export async function surveyNetworks(
 async function surveyOf(
   network: Network,
   { backend }: Opened,
+  precision: Precision,
   batches: readonly number[],
   timed: readonly number[],
 ): Promise<NetworkSurvey> {
@@ -86,16 +90,21 @@ async function surveyOf(
   const graph = new Graph();
   network.build(graph.input('x', [BATCH, input.height, input.width, 3]), { mode: 'inference' });
   const memory: Record<number, number | null> = {};
-  for (const batch of batches) memory[batch] = await planned(network, backend, batch);
-  const measured = timed.length > 0 ? await milliseconds(network, backend, timed) : {};
+  for (const batch of batches) memory[batch] = await planned(network, backend, precision, batch);
+  const measured = timed.length > 0 ? await milliseconds(network, backend, precision, timed) : {};
   return { name, ...cost(layers(graph)), input, dimensions, memory, ...measured };
 }
 
 /** Bytes of store and plan, without allocating them. */
-async function planned(network: Network, backend: Backend, batch: number): Promise<number | null> {
+async function planned(
+  network: Network,
+  backend: Backend,
+  precision: Precision,
+  batch: number,
+): Promise<number | null> {
   const dry = forecasting(backend);
   try {
-    await embedder(network, dry.backend, new Store(dry.backend), batch);
+    await embedder(network, dry.backend, new Store(dry.backend), precision, batch);
     return dry.bytes();
   } catch (error) {
     if (error instanceof FaceNetError && error.code === 'memory') return null;
@@ -103,8 +112,17 @@ async function planned(network: Network, backend: Backend, batch: number): Promi
   }
 }
 
-function embedder(network: Network, backend: Backend, store: Store, batch: number): Promise<Embedder> {
-  for (const { name, shape } of parametersOf(network)) store.define(name, shape);
+function embedder(
+  network: Network,
+  backend: Backend,
+  store: Store,
+  precision: Precision,
+  batch: number,
+): Promise<Embedder> {
+  for (const { name, shape } of parametersOf(network)) {
+    if (precision === 'f16' && fitsHalves(shape)) store.define(`${name}${HALF}`, halvesShape(shape));
+    else store.define(name, shape);
+  }
   return Embedder.create(network, {}, crop(network), backend, store, batch);
 }
 
@@ -118,11 +136,12 @@ function crop({ input, pixels: { scale, shift } }: Network): Preprocessing {
 async function milliseconds(
   network: Network,
   backend: Backend,
+  precision: Precision,
   batches: readonly number[],
 ): Promise<Pick<NetworkSurvey, 'milliseconds' | 'trouble'>> {
   const found: Record<number, number> = {};
   try {
-    for (const batch of batches) found[batch] = await leastTime(network, backend, batch);
+    for (const batch of batches) found[batch] = await leastTime(network, backend, precision, batch);
     return { milliseconds: found };
   } catch (error) {
     if (error instanceof FaceNetError && error.code === 'memory')
@@ -131,11 +150,11 @@ async function milliseconds(
   }
 }
 
-async function leastTime(network: Network, backend: Backend, batch: number): Promise<number> {
+async function leastTime(network: Network, backend: Backend, precision: Precision, batch: number): Promise<number> {
   const store = new Store(backend);
   let made: Embedder | undefined;
   try {
-    made = await embedder(network, backend, store, batch);
+    made = await embedder(network, backend, store, precision, batch);
     const preprocessing = crop(network);
     const { width, height } = preprocessing;
     const picture = { data: new Uint8Array(width * height * 3).fill(99), width, height };

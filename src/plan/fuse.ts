@@ -30,7 +30,12 @@ export function optimise(
     for (const input of value.inputs) if (input) readers.set(input, (readers.get(input) ?? 0) + 1);
   for (const value of [...outputs, ...graph.assignments.map((assignment) => assignment.value)])
     readers.set(value, (readers.get(value) ?? 0) + 1);
-  const fixed = new Set(live.filter((value) => value.kind === 'parameter' || value.kind === 'constant'));
+  const fixed = new Set<Value>();
+  for (const value of live) {
+    const leaf = value.kind === 'parameter' || value.kind === 'constant';
+    if (leaf || (value.kind === 'operation' && value.inputs.every((input) => !input || fixed.has(input))))
+      fixed.add(value);
+  }
   const foldable = graph.assignments.length === 0;
 
   const made = new Graph();

@@ -1,6 +1,6 @@
 import { FaceNetError } from '../errors.ts';
 import { entryOf, type Graph, namedInputs, type Value } from '../graph/graph.ts';
-import { inputName, type KernelStep, type Lowering, type Shapes } from '../graph/operator.ts';
+import { type Entry, inputName, type KernelStep, type Lowering, type Shapes } from '../graph/operator.ts';
 import { columns, resolve, type Shape, size, text } from '../graph/shape.ts';
 import { optimise } from './fuse.ts';
 import type { Chosen, Views } from './lowering.ts';
@@ -335,15 +335,27 @@ class Layout {
 
   /** The same steps at every batch, with other params and launches. */
   steps(batch: number): { main: Step[]; constants: Step[] } {
-    const constants: Step[] = [];
     const main: Step[] = [];
+    const fixed = new Map<Value, Step[]>();
+    const packings = new Map<Value, Step[]>();
     const packed = new Set<string>();
-    for (const value of this.#schedule.constants) this.#emit(value, batch, constants, constants, packed);
-    for (const value of this.#schedule.operations) this.#emit(value, batch, main, constants, packed);
+    for (const value of this.#schedule.constants) {
+      const steps: Step[] = [];
+      fixed.set(value, steps);
+      this.#emit(value, batch, steps, (_, step) => steps.push(step), packed);
+    }
+    for (const value of this.#schedule.operations)
+      this.#emit(value, batch, main, (from, step) => packings.set(from, [...(packings.get(from) ?? []), step]), packed);
+    // What is packed is packed at once: its own memory may then be another's.
+    const constants = this.#schedule.constants.flatMap((value) => [
+      ...(fixed.get(value) as Step[]),
+      ...(packings.get(value) ?? []),
+    ]);
+    for (const [from, steps] of packings) if (!fixed.has(from)) constants.push(...steps);
     return { main, constants };
   }
 
-  #emit(value: Value, batch: number, into: Step[], constants: Step[], packed: Set<string>): void {
+  #emit(value: Value, batch: number, into: Step[], pack: (from: Value, step: Step) => void, packed: Set<string>): void {
     if (this.#isView(value)) return;
     const entry = entryOf(value);
     const inputs = namedInputs(value);
@@ -356,8 +368,8 @@ class Layout {
       if (input) return this.ref(input, batch, strided);
       if (lowering.scratch?.[name] !== undefined)
         return this.#temporary(scratchKey(value, name), lowering.scratch[name] as number);
-      const pack = lowering.packed?.[name];
-      if (pack) return this.#temporary(packedKey(inputs[pack.from] as Value, pack.step, pack.elements), pack.elements);
+      const made = lowering.packed?.[name];
+      if (made) return this.#temporary(packedKey(inputs[made.from] as Value, made.step, made.elements), made.elements);
       if (name === 'flags' && entry.checked && this.flags) {
         return {
           buffer: this.flags,
@@ -371,7 +383,6 @@ class Layout {
       return undefined;
     };
     const layer: Record<string, number> = entry.checked ? { layer: this.checked.indexOf(value) } : {};
-    const optional = Object.fromEntries(entry.inputs.map((declared) => [inputName(declared), inputName(declared)]));
     const make = (step: KernelStep, names: Readonly<Record<string, string>>, multiplyAdds: number): Step => {
       const tensors: Record<string, TensorRef | undefined> = {};
       for (const [kernelName, name] of Object.entries(names)) tensors[kernelName] = find(name);
@@ -388,24 +399,20 @@ class Layout {
         multiplyAdds,
       };
     };
-    for (const [name, pack] of Object.entries(lowering.packed ?? {})) {
-      const from = inputs[pack.from] as Value;
-      const key = packedKey(from, pack.step, pack.elements);
+    for (const [name, made] of Object.entries(lowering.packed ?? {})) {
+      const from = inputs[made.from] as Value;
+      const key = packedKey(from, made.step, made.elements);
       const fixed = this.#isFixed(from);
       if (fixed && packed.has(key)) continue;
       if (fixed) packed.add(key);
-      const step = make(pack.step, pack.step.tensors ?? { [pack.from]: pack.from, [name]: name }, 0);
-      (fixed ? constants : into).push(step);
+      const step = make(made.step, made.step.tensors ?? { [made.from]: made.from, [name]: name }, 0);
+      if (fixed) pack(from, step);
+      else into.push(step);
     }
     const cost = entry.multiplyAdds?.(shapes, value.attributes) ?? 0;
-    const everything = {
-      ...optional,
-      ...Object.fromEntries(
-        [...Object.keys(lowering.scratch ?? {}), ...Object.keys(lowering.packed ?? {})].map((name) => [name, name]),
-      ),
-      [entry.output]: entry.output,
-    };
-    lowering.steps.forEach((step, index) => into.push(make(step, step.tensors ?? everything, index === 0 ? cost : 0)));
+    lowering.steps.forEach((step, index) =>
+      into.push(make(step, tensorsOf(step, lowering, entry), index === 0 ? cost : 0)),
+    );
   }
 
   #lower(value: Value, shapes: Shapes): Lowering {
@@ -544,15 +551,25 @@ class Layout {
       this.#homes.set(value, { buffer });
       if (value.data) this.#uploads.push({ buffer, data: value.data, byteOffset: this.#first(value.dtype) * 4 });
     }
-    for (const value of this.#schedule.constants) this.#allocateConstant(value);
-
     const operations = this.#schedule.operations;
+    const lifetimes = new Lifetimes();
+    const passing = this.#passing(outputs);
+    this.#schedule.constants.forEach((value, index, { length }) => {
+      const last = passing.get(value);
+      // Constants are computed before everything else, at indices below 0.
+      if (last !== undefined)
+        this.#homes.set(
+          value,
+          lifetimes.place(this.#tensorBytes(size(value.shape), value.name), index - length, last - length),
+        );
+      this.#allocateConstant(value);
+    });
+
     const lastUse = new Map<Value, number>();
     operations.forEach((value, index) => {
       for (const used of [value, ...value.inputs]) if (used) lastUse.set(this.#location(used).root, index);
     });
     for (const value of outputs) lastUse.set(this.#location(value).root, Number.MAX_SAFE_INTEGER);
-    const lifetimes = new Lifetimes();
     operations.forEach((value, index) => {
       const { root } = this.#location(value);
       if (!this.#homes.has(root) && !updatedSlot(value)) {
@@ -580,6 +597,33 @@ class Layout {
     });
     this.#slots = lifetimes.commit(this.backend, 'plan');
     this.bytes += lifetimes.bytes;
+  }
+
+  /**
+   * Constants that only other constants and packings read, such as weights with a batch norm folded in: their memory is activations' when all
+   * are computed. Each with the index of the constant that reads it last.
+   */
+  #passing(outputs: readonly Value[]): Map<Value, number> {
+    const { constants, operations } = this.#schedule;
+    const last = new Map<Value, number>();
+    constants.forEach((value, index) => {
+      last.set(value, index);
+      for (const input of value.inputs) if (input && last.has(input)) last.set(input, index);
+    });
+    for (const value of outputs) last.delete(value);
+    for (const value of constants) if (this.#isView(value) || this.#locations.has(value)) last.delete(value);
+    for (const value of [...constants.filter((constant) => this.#isView(constant)), ...operations]) {
+      const read = new Set(this.#isView(value) ? undefined : this.#read(value));
+      for (const [name, input] of Object.entries(namedInputs(value)))
+        if (this.#isView(value) || read.has(name)) last.delete(input);
+    }
+    return last;
+  }
+
+  /** Names of the tensors that an operation's own steps are given. */
+  #read(value: Value): string[] {
+    const lowering = this.#lower(value, this.#shapes(value, 1));
+    return lowering.steps.flatMap((step) => Object.values(tensorsOf(step, lowering, entryOf(value))));
   }
 
   #allocateConstant(value: Value): void {
@@ -638,6 +682,19 @@ class Layout {
     this.bytes += align(bytes);
     return buffer;
   }
+}
+
+/** Tensors of a step by the kernel's names for them: by default all there are, of those that are packed the packed ones. */
+function tensorsOf(step: KernelStep, lowering: Lowering, entry: Entry<never>): Readonly<Record<string, string>> {
+  if (step.tensors) return step.tensors;
+  const packed = Object.values(lowering.packed ?? {}).map(({ from }) => from);
+  const names = [
+    ...entry.inputs.map(inputName).filter((name) => !packed.includes(name)),
+    ...Object.keys(lowering.scratch ?? {}),
+    ...Object.keys(lowering.packed ?? {}),
+    entry.output,
+  ];
+  return Object.fromEntries(names.map((name) => [name, name]));
 }
 
 const scratchKey = (value: Value, name: string) => `scratch ${value.id} ${name}`;

@@ -1,4 +1,5 @@
 import type { NetworkSurvey } from '../../facenet-gpu/survey.ts';
+import type { NetworkName } from '../../networks/network.ts';
 import { published } from '../../networks/published.ts';
 import { htmlTable, page } from './page.ts';
 import { type Mark, plot } from './plot.ts';
@@ -38,11 +39,11 @@ export function networksReport(
         ],
       }),
     ),
-    { kind: 'dot', colour: grey, points: theirs.map(({ x, percent }) => [x, percent] as const) },
+    { kind: 'ring', colour: grey, points: theirs.map(({ x, percent }) => [x, percent] as const) },
     {
       kind: 'words',
       colour: grey,
-      points: theirs.map(({ x, percent, name }) => [x, percent, name] as const),
+      points: theirs.map(({ x, percent, name }) => [x, percent, starred(name)] as const),
     },
     {
       kind: 'dot',
@@ -59,9 +60,11 @@ export function networksReport(
   ];
   const x = {
     from: 7,
-    to: 9.5,
+    to: 9.45,
     label: 'multiply-adds of one image',
-    ticks: [7, 7.5, 8, 8.5, 9, 9.5].map((value) => [value, figure(10 ** value)] as const),
+    ticks: [10e6, 20e6, 50e6, 100e6, 200e6, 500e6, 1e9, 2e9].map(
+      (value) => [Math.log10(value), figure(value)] as const,
+    ),
   };
   const y = {
     from: 40,
@@ -72,18 +75,19 @@ export function networksReport(
   return page(
     'Networks: accuracy against multiply-adds',
     [
-      'After Figure 4 of Schroff et al. 2015. Grey: the rates published for networks whose weights were never released (Table 3, one million photos of Google, with the standard error over five splits); ours of the same layers are untrained.',
+      'After Figure 4 of Schroff et al. 2015. Grey rings: the rates published for networks whose weights were never released (Table 3, one million photos of Google, with the standard error over five splits); ours of the same layers are untrained. * layers unpublished: ours are made to meet the totals.',
       ...measured.map(
         ({ name, val, source }) =>
-          `Green: ${name}, ${(100 * val).toFixed(1)} %, measured on ${source}. Other pictures: not to be compared with the grey ones.`,
+          `Green dot: ${name}, ${(100 * val).toFixed(1)} %, measured on ${source}. Other pictures: not to be compared with the grey ones.`,
       ),
-      `Memory and time: ${why}.`,
+      `Memory${surveys.some(({ milliseconds }) => milliseconds) ? ' and time' : ''}: ${why}.`,
     ],
     [plot('VAL at FAR 1e-3 against multiply-adds', x, y, marks), htmlTable(rows)],
   );
 }
 
-/** 32M, 1.0B. */
-function figure(value: number): string {
-  return value >= 1e9 ? `${(value / 1e9).toFixed(1)}B` : `${Math.round(value / 1e6)}M`;
-}
+/** The name, marked where the layers are not the published ones. */
+export const starred = (name: NetworkName): string => `${name}${published[name].layers === 'published' ? '' : '*'}`;
+
+/** 50M, 1B. */
+const figure = (value: number): string => (value >= 1e9 ? `${value / 1e9}B` : `${value / 1e6}M`);

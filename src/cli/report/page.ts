@@ -46,6 +46,8 @@ const style = [
   'img{width:96px;height:96px;object-fit:cover;background:#eee;display:inline-block}',
   '.none{width:96px;height:96px;background:#eee;color:#777;font-size:11px;display:inline-block;overflow:hidden}',
   'figcaption{font-size:11px;line-height:1.3;overflow-wrap:anywhere;color:#444}',
+  '@media(prefers-color-scheme:dark){body{color:#ddd;background:#171717}text,figcaption{fill:#bbb;color:#bbb}svg line{stroke:#333}',
+  'th{border-color:#555}img,.none{background:#333}circle,polyline,polygon,text[style]{filter:brightness(1.6)}}',
 ].join('');
 
 /** A table; the first column is text, the others are numbers. */

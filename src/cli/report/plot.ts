@@ -8,7 +8,7 @@ export interface Axis {
   readonly ticks: readonly (readonly [value: number, text: string])[];
 }
 
-/** What is drawn, in the units of the axes: lines and dots of [x, y], a band of [x, low, high], words beside points. */
+/** What is drawn, in the units of the axes: lines, dots and rings of [x, y], a band of [x, low, high], words beside points. */
 export type Mark =
   | {
       readonly kind: 'words';
@@ -16,7 +16,7 @@ export type Mark =
       readonly points: readonly (readonly [x: number, y: number, text: string])[];
     }
   | {
-      readonly kind: 'line' | 'dot';
+      readonly kind: 'line' | 'dot' | 'ring';
       readonly colour: string;
       readonly points: readonly (readonly [x: number, y: number])[];
     }
@@ -28,8 +28,27 @@ export type Mark =
 
 const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [860, 340, 64, 16, 12, 44];
 
-/** Share of an axis within which two points' words would meet. */
-const NEAR = 0.05;
+/** Room that a word of the labels takes, in pixels. */
+const [LETTER, LINE] = [6.6, 12];
+
+interface Box {
+  readonly left: number;
+  readonly top: number;
+  readonly right: number;
+  readonly bottom: number;
+}
+
+const meet = (a: Box, b: Box): boolean => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+
+/** Where a label beside a point meets nothing of what is `taken`: above or below it, to the right or left. */
+function beside(x: number, y: number, text: string, taken: readonly Box[]): Box {
+  const width = LETTER * text.length;
+  const places = [x + 6, x - 6 - width].flatMap((left) =>
+    [y - 6 - LINE, y + 6].map((top): Box => ({ left, top, right: left + width, bottom: top + LINE })),
+  );
+  const inside = places.filter(({ left, right }) => left > LEFT && right < WIDTH - RIGHT);
+  return (inside.find((place) => !taken.some((box) => meet(place, box))) ?? inside[0] ?? places[0]) as Box;
+}
 
 /** One plot as SVG. Values outside an axis are drawn at its end. */
 export function plot(title: string, x: Axis, y: Axis, marks: readonly Mark[]): string {
@@ -37,6 +56,19 @@ export function plot(title: string, x: Axis, y: Axis, marks: readonly Mark[]): s
   const px = (value: number) => (LEFT + share(value, x) * (WIDTH - LEFT - RIGHT)).toFixed(1);
   const py = (value: number) => (TOP + (1 - share(value, y)) * (HEIGHT - TOP - BOTTOM)).toFixed(1);
   const at = ([a, b]: readonly [number, number]) => `${px(a)},${py(b)}`;
+  // Words keep clear of points and of lines that stand upright.
+  const taken = marks.flatMap(({ kind, points }): Box[] => {
+    if (kind === 'band' || kind === 'words' || (kind === 'line' && points.some(([a]) => a !== points[0]?.[0])))
+      return [];
+    const places = points.map(([a, b]) => [Number(px(a)), Number(py(b))] as const);
+    const box = (some: typeof places): Box => ({
+      left: Math.min(...some.map(([a]) => a)) - 4,
+      right: Math.max(...some.map(([a]) => a)) + 4,
+      top: Math.min(...some.map(([, b]) => b)) - 4,
+      bottom: Math.max(...some.map(([, b]) => b)) + 4,
+    });
+    return kind === 'line' ? [box(places)] : places.map((place) => box([place]));
+  });
   const drawn = marks.map((mark) => {
     if (mark.kind === 'band') {
       const upper = mark.points.map(([a, , high]) => at([a, high]));
@@ -44,17 +76,21 @@ export function plot(title: string, x: Axis, y: Axis, marks: readonly Mark[]): s
       return `<polygon fill="${mark.colour}" fill-opacity=".15" points="${[...upper, ...lower].join(' ')}"/>`;
     }
     if (mark.kind === 'words') {
-      return mark.points
-        .map(
-          ([a, b, text]) =>
-            // Under its point where another, right above, has its words there.
-            `<text x="${Number(px(a)) + 6}" y="${Number(py(b)) + (mark.points.some(([c, d]) => Math.abs(share(c, x) - share(a, x)) < NEAR && d > b && share(d, y) - share(b, y) < NEAR) ? 14 : -6)}" style="fill:${mark.colour}">${escapeHtml(text)}</text>`,
-        )
+      // From above: the upper of two near points has its words over it.
+      return [...mark.points]
+        .sort((a, b) => b[1] - a[1])
+        .map(([a, b, text]) => {
+          const box = beside(Number(px(a)), Number(py(b)), text, taken);
+          taken.push(box);
+          return `<text x="${box.left.toFixed(1)}" y="${(box.bottom - 2).toFixed(1)}" style="fill:${mark.colour}">${escapeHtml(text)}</text>`;
+        })
         .join('');
     }
     if (mark.kind === 'line')
       return `<polyline fill="none" stroke="${mark.colour}" stroke-width="1.5" points="${mark.points.map(at).join(' ')}"/>`;
-    return mark.points.map(([a, b]) => `<circle r="3" fill="${mark.colour}" cx="${px(a)}" cy="${py(b)}"/>`).join('');
+    const fill =
+      mark.kind === 'ring' ? `fill="none" stroke="${mark.colour}" stroke-width="1.5"` : `fill="${mark.colour}"`;
+    return mark.points.map(([a, b]) => `<circle r="3.5" ${fill} cx="${px(a)}" cy="${py(b)}"/>`).join('');
   });
   return [
     `<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${escapeHtml(title)}">`,
