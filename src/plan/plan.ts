@@ -69,7 +69,7 @@ export class Plan {
     this.batchSize = layout.batchSize;
     this.order = layout.orders.join(', ') || 'plain';
     this.bytes = layout.bytes;
-    this.multiplyAdds = layout.steps(1).main.reduce((sum, step) => sum + step.multiplyAdds, 0);
+    this.multiplyAdds = layout.multiplyAdds;
     this.#sizes.set(layout.batchSize, main.steps);
   }
 
@@ -192,7 +192,7 @@ export class Plan {
   #stepsFor(batch: number): readonly Step[] {
     let steps = this.#sizes.get(batch);
     if (!steps) {
-      steps = this.#layout.steps(batch).main;
+      steps = this.#layout.steps(batch, false).main;
       if (this.#sizes.size >= KEPT_SIZES) this.#sizes.delete(this.#sizes.keys().next().value as number);
       this.#sizes.set(batch, steps);
     }
@@ -246,6 +246,7 @@ class Layout {
   bytes = 0;
 
   readonly #schedule: Schedule;
+  readonly #fixed: ReadonlySet<Value>;
   readonly #hoist: boolean;
   readonly #locations = new Map<Value, Location>();
   readonly #homes = new Map<Value | string, Home>();
@@ -270,6 +271,7 @@ class Layout {
       }
     }
     this.#schedule = schedule(graph, outputs, this.#hoist);
+    this.#fixed = new Set(this.#schedule.constants);
     this.inputs = this.#schedule.leaves.filter((value) => value.kind === 'input');
     const all = [...this.#schedule.constants, ...this.#schedule.operations];
     this.checked = all.filter((value) => entryOf(value).checked);
@@ -333,19 +335,30 @@ class Layout {
     };
   }
 
-  /** The same steps at every batch, with other params and launches. */
-  steps(batch: number): { main: Step[]; constants: Step[] } {
+  /** Of one image. */
+  get multiplyAdds(): number {
+    const costs = this.#schedule.operations.map((value) =>
+      this.#isView(value) ? 0 : (entryOf(value).multiplyAdds?.(this.#shapes(value, 1), value.attributes) ?? 0),
+    );
+    return costs.reduce((sum, cost) => sum + cost, 0);
+  }
+
+  /** The same steps at every batch, with other params and launches; `constants` do not depend on it and may be left out. */
+  steps(batch: number, withConstants = true): { main: Step[]; constants: Step[] } {
     const main: Step[] = [];
     const fixed = new Map<Value, Step[]>();
     const packings = new Map<Value, Step[]>();
     const packed = new Set<string>();
-    for (const value of this.#schedule.constants) {
-      const steps: Step[] = [];
-      fixed.set(value, steps);
-      this.#emit(value, batch, steps, (_, step) => steps.push(step), packed);
-    }
+    if (withConstants)
+      for (const value of this.#schedule.constants) {
+        const steps: Step[] = [];
+        fixed.set(value, steps);
+        this.#emit(value, batch, steps, (_, step) => steps.push(step), packed);
+      }
+    const pack = (from: Value, step: Step) => packings.set(from, [...(packings.get(from) ?? []), step]);
     for (const value of this.#schedule.operations)
-      this.#emit(value, batch, main, (from, step) => packings.set(from, [...(packings.get(from) ?? []), step]), packed);
+      this.#emit(value, batch, main, withConstants ? pack : undefined, packed);
+    if (!withConstants) return { main, constants: [] };
     // What is packed is packed at once: its own memory may then be another's.
     const constants = this.#schedule.constants.flatMap((value) => [
       ...(fixed.get(value) as Step[]),
@@ -355,7 +368,13 @@ class Layout {
     return { main, constants };
   }
 
-  #emit(value: Value, batch: number, into: Step[], pack: (from: Value, step: Step) => void, packed: Set<string>): void {
+  #emit(
+    value: Value,
+    batch: number,
+    into: Step[],
+    pack: ((from: Value, step: Step) => void) | undefined,
+    packed: Set<string>,
+  ): void {
     if (this.#isView(value)) return;
     const entry = entryOf(value);
     const inputs = namedInputs(value);
@@ -401,12 +420,12 @@ class Layout {
     };
     for (const [name, made] of Object.entries(lowering.packed ?? {})) {
       const from = inputs[made.from] as Value;
-      const key = packedKey(from, made.step, made.elements);
       const fixed = this.#isFixed(from);
-      if (fixed && packed.has(key)) continue;
+      const key = packedKey(from, made.step, made.elements);
+      if (fixed && (!pack || packed.has(key))) continue;
       if (fixed) packed.add(key);
       const step = make(made.step, made.step.tensors ?? { [made.from]: made.from, [name]: name }, 0);
-      if (fixed) pack(from, step);
+      if (fixed) pack?.(from, step);
       else into.push(step);
     }
     const cost = entry.multiplyAdds?.(shapes, value.attributes) ?? 0;
@@ -540,7 +559,7 @@ class Layout {
 
   #isFixed(value: Value): boolean {
     if (!this.#hoist) return false;
-    return value.kind === 'parameter' || value.kind === 'constant' || this.#schedule.constants.includes(value);
+    return value.kind === 'parameter' || value.kind === 'constant' || this.#fixed.has(value);
   }
 
   #allocate(outputs: readonly Value[]): void {
