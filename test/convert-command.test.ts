@@ -10,7 +10,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { Graph } from '../src/graph/graph.ts';
 import { BATCH } from '../src/graph/shape.ts';
 import { type ModelFile, readModelFile, weightsOf } from '../src/io/model-file.ts';
-import type { Tensor } from '../src/io/safetensors.ts';
+import { type Tensor, writeSafetensors } from '../src/io/safetensors.ts';
 import { initialise, parametersOf } from '../src/networks/initialise.ts';
 import { networks } from '../src/networks/networks.ts';
 import { FaceNetGPU } from '../src/node.ts';
@@ -291,6 +291,23 @@ describe('other sources', () => {
     expect(answer).toMatchObject({ network: 'nns2', dimensions: 128, input: { width: 116, height: 140 } });
     const { tensors } = readModelFile(readFileSync(at('nns2.safetensors')));
     for (const [name, { data }] of values) sameBytes(name, (tensors.get(name) as Tensor).data, data);
+    // Numbers that are no weights, both named.
+    const labels = (name: string): Tensor => {
+      const { shape, data } = values.get(name) as PlainTensor;
+      return { dtype: 'I64', shape: [...shape], data: new BigInt64Array(data.length) };
+    };
+    const wrong = new Map<string, Tensor>(
+      [...values].map(([name, { shape, data }]) => [
+        name,
+        { dtype: 'F32', shape: [...shape], data: data as Float32Array },
+      ]),
+    );
+    for (const name of ['conv1/bias', 'embedding/bias']) wrong.set(name, labels(name));
+    writeFileSync(at('labels.safetensors'), writeSafetensors(wrong));
+    expect(convert(at('labels.safetensors'), at('x.safetensors'), '--network', 'nns2')).toMatchObject({
+      code: 4,
+      stderr: expect.stringMatching(/got I64 in "conv1\/bias", I64 in "embedding\/bias"/),
+    });
     expect(convert(manifest, at('x.safetensors'), '--network', 'nn4').stderr).toMatch(
       /--network must be .*dlib-resnet, got nn4/,
     );

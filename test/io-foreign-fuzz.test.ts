@@ -248,7 +248,7 @@ describe('R29: foreign files under mutation', () => {
           }
         }
         const before = process.memoryUsage().arrayBuffers;
-        const start = performance.now();
+        const start = process.cpuUsage();
         try {
           read(bytes);
           accepted++;
@@ -263,7 +263,9 @@ describe('R29: foreign files under mutation', () => {
             throw error;
           }
         }
-        slowest = Math.max(slowest, performance.now() - start);
+        // Of this process: what else the machine does is no fault of a reader.
+        const { user, system } = process.cpuUsage(start);
+        slowest = Math.max(slowest, (user + system) / 1000);
         // Buffers of earlier readings may be freed meanwhile: growth is seen, shrinking says nothing.
         most = Math.max(most, process.memoryUsage().arrayBuffers - before - bytes.length);
       }
@@ -272,7 +274,7 @@ describe('R29: foreign files under mutation', () => {
       expect(accepted).toBeGreaterThan(MUTATIONS / 200);
       expect(accepted).toBeLessThan(MUTATIONS);
       console.log(
-        `${name}: ${accepted} of ${MUTATIONS} accepted, slowest ${slowest.toFixed(0)} ms, at most ${most} bytes beyond the file`,
+        `${name}: ${accepted} of ${MUTATIONS} accepted, slowest ${slowest.toFixed(0)} ms of processor time, at most ${most} bytes beyond the file`,
       );
     });
   }

@@ -22,7 +22,7 @@ import { replaceFile } from '../io/node/atomic-file.ts';
 import { readForeignFiles } from '../io/node/foreign-files.ts';
 import { isNpy } from '../io/npy.ts';
 import { isPyTorch, readPyTorch } from '../io/pytorch.ts';
-import { readSafetensors, type Tensor } from '../io/safetensors.ts';
+import { quoteName, readSafetensors, type Tensor } from '../io/safetensors.ts';
 import { sha256 } from '../io/sha256.ts';
 import { initialise, type ParameterInfo, parametersOf } from '../networks/initialise.ts';
 import { mtcnnParameters } from '../networks/mtcnn.ts';
@@ -189,6 +189,7 @@ function completed(file: ModelFile, source: string, options: ConvertCommandOptio
       remedy: `Use the weights of ${network.name}; with --allow-missing what is missing becomes random, to be trained`,
     }),
   );
+  requireWeights(expected, file, source);
   const random = initialise(
     expected.filter((parameter) => missing.has(parameter.name)),
     options.seed,
@@ -207,6 +208,24 @@ function completed(file: ModelFile, source: string, options: ConvertCommandOptio
     tensors: new Map(tensors),
     quantization: file.quantization,
   };
+}
+
+/** @throws FaceNetError 'model' listing every tensor of numbers that are no weights: labels, or bytes without scale and min. */
+function requireWeights(
+  expected: readonly ParameterInfo[],
+  { tensors, quantization }: ModelFile,
+  source: string,
+): void {
+  const others = expected.flatMap(({ name }) => {
+    const dtype = tensors.get(name)?.dtype;
+    const weights = dtype === undefined || dtype === 'F32' || dtype === 'F16' || quantization.has(name);
+    return weights ? [] : [`${dtype} in ${quoteName(name)}`];
+  });
+  if (others.length > 0)
+    throw new FaceNetError(
+      'model',
+      `${source}: weights are float32, float16 or float64, or bytes with scale and min, got ${others.join(', ')}. Save them as floats.`,
+    );
 }
 
 function checked({ name }: ParameterInfo, tensor: Tensor, half: boolean): Tensor {
