@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, expect, test } from 'vitest';
+import { canAlign } from '../src/cli/detection.ts';
 import { photoPath } from './tiny-face.ts';
 
 const cli = fileURLToPath(new URL('../dist/cli.js', import.meta.url));
@@ -62,3 +63,39 @@ test('exit codes: no face 3, several faces 3, left out 6, no such detector 4, us
   expect(facenet('detect', photo, '--detector', 'nothing-here').status).toBe(4);
   expect(facenet('embed', photo, '--detect', '--aligned').status).toBe(2);
 });
+
+test('a face whose middle lies outside the photo cannot be aligned', () => {
+  const face = (y: number) => ({
+    landmarks: [
+      [30, y - 10],
+      [60, y - 10],
+      [45, y],
+      [34, y + 10],
+      [56, y + 10],
+    ] as const,
+  });
+  const picture = { data: new Uint8Array(90 * 96 * 3), width: 90, height: 96 };
+  const able = (count: number) => [-3, 2, 50, 99].map((y) => canAlign(face(y), picture, { points: Array(count) }));
+  // Of two points the eyes count alone, which lie ten pixels higher.
+  expect([5, 2, 0].map(able)).toEqual([
+    [false, true, true, false],
+    [false, false, true, true],
+    [true, true, true, true],
+  ]);
+});
+
+const data = join(process.env.FACENET_SHARED ?? fileURLToPath(new URL('../../shared', import.meta.url)), 'data');
+const cut = join(data, 'photos', 'openface', 'aligned', 'clapton-1.png');
+test.runIf(existsSync(cut))(
+  `one that reaches beyond its picture: found, not cut out (skipped loudly without ${cut})`,
+  {
+    timeout: 60_000,
+  },
+  () => {
+    const detector = ['--detector', join(data, 'weights', 'mtcnn.safetensors')];
+    const { status, stdout } = facenet('--jsonl', 'detect', cut, ...detector, '--crops', join(folder, 'cut'));
+    const { faces } = JSON.parse(stdout);
+    expect([status, faces.length, faces[0].crop]).toEqual([0, 1, undefined]);
+    expect(facenet('embed', cut, ...detector)).toMatchObject({ status: 3, stderr: expect.stringContaining('outside') });
+  },
+);

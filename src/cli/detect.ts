@@ -7,6 +7,7 @@ import { ImageReader } from '../io/node/image-files.ts';
 import type { DetectedFace, FaceNetGPU, Pixels } from '../node.ts';
 import { fileName, png } from './align.ts';
 import type { Context, PhotoOptions } from './context.ts';
+import { canAlign } from './detection.ts';
 import { exitCodes } from './exit-code.ts';
 import { named } from './face-reader.ts';
 import { findPhotos, type Photo } from './photos.ts';
@@ -27,6 +28,7 @@ interface PrintedFace {
   readonly landmarks: DetectedFace['landmarks'];
   /** Missing where the points are no upright face's. */
   readonly quality?: FaceQuality;
+  /** Missing where the face lies outside the photo. */
   readonly crop?: string;
 }
 
@@ -129,7 +131,7 @@ async function printedFace(
 ): Promise<PrintedFace> {
   const { photo, pixels, face, net, folder, used } = about;
   let crop: string | undefined;
-  if (net && folder !== undefined) {
+  if (net && folder !== undefined && canAlign({ landmarks }, pixels, net.model.input.template)) {
     crop = join(folder, fileName({ image: photo.name, face }, used));
     await replaceFile(crop, png(await net.align({ image: pixels, landmarks, box })));
   }

@@ -1,4 +1,6 @@
 import { FaceNetError } from '../errors.ts';
+import { alignFace } from '../faces/alignment.ts';
+import { alignmentTemplate } from '../faces/alignment-templates.ts';
 import { type DetectedFace, type DetectorOptions, FaceDetector, type FaceNetGPU, type Pixels } from '../node.ts';
 
 /** Options of commands that find faces by themselves. */
@@ -14,6 +16,26 @@ export interface DetectionFlags {
 
 /** The detector of a clone; the package holds none. */
 const DEFAULT_DETECTOR = 'tiny-face';
+
+/**
+ * Whether a face can be cut out by a template: not where the middle of the points that it uses, its eyes or all five, lies outside the photo, as a
+ * detector places faces that an edge cuts off.
+ */
+export function canAlign(
+  { landmarks }: Pick<DetectedFace, 'landmarks'>,
+  photo: Pixels,
+  { points }: { readonly points: readonly unknown[] },
+): boolean {
+  // Cut out by its box.
+  if (points.length === 0) return true;
+  try {
+    alignFace(landmarks, alignmentTemplate(points.length === 2 ? 'dlib' : 'arcface'), { image: photo });
+    return true;
+  } catch (error) {
+    if (error instanceof FaceNetError && error.code === 'input') return false;
+    throw error;
+  }
+}
 
 /** What `--detect` does: opens the detector when the first photo asks for it, and remembers what it found. */
 export class Detection {

@@ -1,7 +1,7 @@
 import { FaceNetError } from '../errors.ts';
 import { ImageReader } from '../io/node/image-files.ts';
 import type { Face, FaceNetGPU, Pixels } from '../node.ts';
-import type { Detection } from './detection.ts';
+import { canAlign, type Detection } from './detection.ts';
 import type { FaceList } from './face-list.ts';
 import type { Photo } from './photos.ts';
 import type { Terminal } from './terminal.ts';
@@ -89,15 +89,17 @@ export class FaceReader {
         const listed = list?.facesOf(photo.name);
         const image = await this.#read(photo);
         const found = await detection?.facesOf(photo.name, image, this.#net);
-        if (found?.length === 0)
+        const { template } = this.#net.model.input;
+        if (found !== undefined && !found.some((face) => canAlign(face, image, template)))
           throw new FaceNetError(
             'no-face',
-            `${photo.name}: a face, got none found. Try --min-face for a smaller one, or leave the photo out.`,
+            `${photo.name}: a face, got ${found.length > 0 ? 'only such as lie outside the picture' : 'none found'}. Try --min-face for a smaller one, or leave the photo out.`,
           );
         if (found !== undefined) {
-          for (const [face, { landmarks, box }] of found.entries()) {
+          for (const [face, one] of found.entries()) {
+            if (!canAlign(one, image, template)) continue;
             this.#add({ image: photo.name, face });
-            yield { image, landmarks, box };
+            yield { image, landmarks: one.landmarks, box: one.box };
           }
         } else if (listed === undefined) {
           this.#checkCrop(photo, image);
