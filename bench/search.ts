@@ -1,11 +1,12 @@
 // Search in galleries of 10^4, 10^5 and 10^6 templates of 128 numbers, float32 and int8: the plain loop, the device, and what peers there are.
 //
-//   node build.mjs run bench/search.ts [--rows 10000,100000,1000000] [--threads 2] [--backend wasm|webgpu] [--peers FOLDER]
+//   node build.mjs run bench/search.ts [--rows 10000,100000,1000000] [--threads 2] [--backend wasm|webgpu] [--peers FOLDER] [--file]
 //
 // FOLDER holds node_modules with onnxruntime-node and @tensorflow/tfjs-core, -backend-cpu and -backend-wasm; those that are there are timed. They
 // rank by the dot product of unit vectors, which is exact but for rounding, and keep no order among equals; ours gives the plain loop's rows and bits.
 // Every call has a query of its own. Medians, in milliseconds; GB/s: bytes of templates by the time of one query, beside the same bytes searched
-// for one byte by memchr on as many threads (the ceiling: no search reads them faster).
+// for one byte by memchr on as many threads (the ceiling: no search reads them faster). With --file instead: seconds, and processor seconds, of saving
+// a gallery of so many templates and of loading it.
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -15,6 +16,9 @@ import { openBackend } from '../src/backends/open.ts';
 import { deviceSearch } from '../src/faces/gallery/device-search.ts';
 import { quantise } from '../src/faces/gallery/int8.ts';
 import { type FloatVectors, nearestRows, type SearchedVectors } from '../src/faces/gallery/search.ts';
+import type { TemplateKind } from '../src/faces/gallery/template-table.ts';
+import { FaceGallery } from '../src/faces/gallery.ts';
+import { readGallery, writeGallery } from '../src/io/gallery-file.ts';
 import { createNodeHost } from '../src/io/node/host.ts';
 
 const { values } = parseArgs({
@@ -23,6 +27,7 @@ const { values } = parseArgs({
     threads: { type: 'string', default: '2' },
     backend: { type: 'string', default: 'wasm' },
     peers: { type: 'string' },
+    file: { type: 'boolean' },
   },
 });
 const threads = Number(values.threads);
@@ -192,6 +197,33 @@ async function peers(folder: string): Promise<Peer[]> {
   return found;
 }
 
+// -- files ----------------------------------------------------------------------------------------------------------
+
+async function file({ data, count }: FloatVectors, templates: TemplateKind): Promise<void> {
+  const entries = Array.from({ length: count }, (_, row) => ({
+    id: row.toString(16).padStart(24, '0'),
+    label: `Person ${row >> 2}`,
+  }));
+  const codec = { write: writeGallery, read: readGallery };
+  const options = { fingerprint: 'bench', dimensions: d, codec, templates };
+  const gallery = await FaceGallery.open(options);
+  let bytes = await writeGallery({ fingerprint: 'bench', dimensions: d, entries, vectors: data });
+  const timed = async (name: string, run: () => Promise<unknown>) => {
+    const [start, before] = [performance.now(), process.cpuUsage()];
+    await run();
+    const { user, system } = process.cpuUsage(before);
+    console.log(
+      `${count} x ${d} ${templates.padEnd(7)}  ${name.padEnd(8)} ${((performance.now() - start) / 1000).toFixed(2).padStart(6)} s, ${((user + system) / 1e6).toFixed(2)} s of processors, ${Math.round(process.resourceUsage().maxRSS / 1024)} MiB at most so far`,
+    );
+  };
+  await gallery.load(bytes);
+  await timed('save', async () => {
+    bytes = await gallery.save();
+  });
+  await timed('load', () => gallery.load(bytes));
+  await gallery.close();
+}
+
 // -- run ------------------------------------------------------------------------------------------------------------
 
 const { backend, why } = await openBackend(createNodeHost(), { backend: values.backend as 'wasm' | 'webgpu', threads });
@@ -205,6 +237,10 @@ for (const count of (values.rows as string).split(',').map(Number)) {
     ['int8', quantise(floats)],
   ];
   for (const [kind, vectors] of kinds) {
+    if (values.file) {
+      await file(floats, kind as TemplateKind);
+      continue;
+    }
     const bytes = count * d * (kind === 'int8' ? 1 : 4);
     const ceiling = bytes / 1e6 / (await reading(bytes, threads));
     const line = (name: string, one: number, many: number) =>
