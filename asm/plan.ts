@@ -1,10 +1,12 @@
-// The interpreter: runs the step records of a plan on every thread at once (SPMD), with a barrier after each step.
+// The interpreter: runs the step records of a plan on every thread at once (SPMD), with a barrier after each step that what follows depends on.
 // JavaScript enters once a run on each thread, not once a step.
 import { barrier, setThreads } from './barrier';
 import { dispatch } from './dispatch.generated';
 
 /** Bytes of one record: the kernel's number, then its arguments, four bytes each (asm/generate.mjs). */
 const RECORD_BYTES: usize = 256;
+/** Word of a record that is 1 where what follows does not depend on the step (src/backends/wasm/kernels.ts). */
+const GO_ON: usize = 252;
 
 // Control block, written by the backend (src/backends/wasm/wasm-backend.ts). The job's number, on which idle threads sleep, has a cache
 // line of its own; the barrier's words start at 256.
@@ -47,7 +49,8 @@ export function runJob(): void {
   const records = load<u32>(control + RECORDS), count = load<u32>(control + COUNT);
   const thread = self, threads = parties;
   for (let i: u32 = 0; i < count; i++) {
-    dispatch(<usize>records + <usize>i * RECORD_BYTES, thread, threads);
-    if (threads > 1) barrier();
+    const record = <usize>records + <usize>i * RECORD_BYTES;
+    dispatch(record, thread, threads);
+    if (threads > 1 && (i + 1 == count || !load<u32>(record, GO_ON))) barrier();
   }
 }

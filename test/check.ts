@@ -4,7 +4,8 @@
 //
 // Every case of every operator is lowered for both backends, for adapters of several kinds. Each step must find its entry point, its
 // tensors and its numbers. Then every shader file is compiled as committed, with each entry point, where there is an adapter.
-import { shaders } from 'facenet-gpu:shaders';
+import { shaders as embeddingShaders } from 'facenet-gpu:shaders';
+import { shaders as trainingShaders } from 'facenet-gpu:training-shaders';
 import { wasmFamilies } from '../src/backends/wasm/families.ts';
 import { KernelTable } from '../src/backends/wasm/kernels.ts';
 import { webgpuFamilies } from '../src/backends/webgpu/families.ts';
@@ -14,6 +15,8 @@ import type { Backend, Program } from '../src/plan/runner.ts';
 import type { Step } from '../src/plan/step.ts';
 import { built, enableRelaxed, openDevice } from './backends.ts';
 import { caseTitle, planCase, specs } from './conformance.ts';
+
+const shaders = { ...embeddingShaders, ...trainingShaders };
 
 const problems = new Set<string>();
 
@@ -25,6 +28,7 @@ function looking(name: 'webgpu' | 'wasm', families: Families, look: (step: Step)
     description: 'check',
     families,
     zeroBlock: name === 'webgpu',
+    threadScratch: name === 'wasm',
     maxBufferBytes: 2 ** 32,
     allocate: (bytes) => {
       address += bytes;
@@ -120,7 +124,7 @@ const backends: Backend[] = [
     [1, 2].map((threads) =>
       looking('wasm', bindFamilies(wasmFamilies, { threads, relaxed }), (step) => {
         try {
-          (tables[relaxed ? 1 : at] as KernelTable).encode([step]);
+          (tables[relaxed ? 1 : at] as KernelTable).encode([step], threads);
         } catch (error) {
           problems.add((error as Error).message);
         }

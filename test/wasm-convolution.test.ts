@@ -167,6 +167,7 @@ function plainKernels(backend: Backend): Backend {
     description: backend.description,
     families: { find: () => undefined },
     zeroBlock: backend.zeroBlock,
+    threadScratch: backend.threadScratch,
     maxBufferBytes: backend.maxBufferBytes,
     allocate: (bytes, label) => backend.allocate(bytes, label),
     free: (buffer) => backend.free(buffer),

@@ -7,12 +7,13 @@ import type { DeviceBuffer } from './step.ts';
  */
 export function forecasting(backend: Backend): { readonly backend: Backend; readonly bytes: () => number } {
   let bytes = 0;
-  const { name, description, families, zeroBlock, maxBufferBytes } = backend;
+  const { name, description, families, zeroBlock, threadScratch, maxBufferBytes } = backend;
   const dry: Backend = {
     name,
     description,
     families,
     zeroBlock,
+    threadScratch,
     maxBufferBytes,
     allocate(size, label) {
       bytes += size;

@@ -314,13 +314,14 @@ class Layout {
     const elements = size(shape);
     const slot = value.kind === 'operation' ? updatedSlot(value) : undefined;
     if (slot || value.kind === 'parameter')
-      return { ...this.store.ref((slot ?? value).name), stride: columns(shape), strided };
+      return { ...this.store.ref((slot ?? value).name), stride: columns(shape), columns: columns(shape), strided };
     const { root, offset, stride } = this.#location(value);
     return {
       buffer: this.#buffer(this.#homes.get(root), value.name),
       dtype: value.dtype,
       offset: this.#first(value.dtype) + offset,
       stride,
+      columns: columns(shape),
       elements,
       strided,
     };
@@ -402,7 +403,13 @@ class Layout {
       return undefined;
     };
     const layer: Record<string, number> = entry.checked ? { layer: this.checked.indexOf(value) } : {};
-    const make = (step: KernelStep, names: Readonly<Record<string, string>>, multiplyAdds: number): Step => {
+    const changed = [entry.output, entry.inPlace, ...(entry.mutates ?? []), ...Object.keys(lowering.scratch ?? {})];
+    const make = (
+      step: KernelStep,
+      names: Readonly<Record<string, string>>,
+      multiplyAdds: number,
+      packs?: string,
+    ): Step => {
       const tensors: Record<string, TensorRef | undefined> = {};
       for (const [kernelName, name] of Object.entries(names)) tensors[kernelName] = find(name);
       if (entry.checked) tensors.flags = find('flags');
@@ -412,6 +419,7 @@ class Layout {
         kernel: step.kernel,
         file: step.file ?? (value.operator?.name as string),
         tensors,
+        writes: Object.keys(names).filter((kernelName) => [...changed, packs].includes(names[kernelName])),
         params: { ...entry.params(shapes, value.attributes), ...layer, ...step.params },
         launch: step.launch,
         constants: step.constants ?? {},
@@ -424,7 +432,7 @@ class Layout {
       const key = packedKey(from, made.step, made.elements);
       if (fixed && (!pack || packed.has(key))) continue;
       if (fixed) packed.add(key);
-      const step = make(made.step, made.step.tensors ?? { [made.from]: made.from, [name]: name }, 0);
+      const step = make(made.step, made.step.tensors ?? { [made.from]: made.from, [name]: name }, 0, name);
       if (fixed) pack?.(from, step);
       else into.push(step);
     }
@@ -589,6 +597,8 @@ class Layout {
       for (const used of [value, ...value.inputs]) if (used) lastUse.set(this.#location(used).root, index);
     });
     for (const value of outputs) lastUse.set(this.#location(value).root, Number.MAX_SAFE_INTEGER);
+    let threadBytes = 0;
+    const withThreads: string[] = [];
     operations.forEach((value, index) => {
       const { root } = this.#location(value);
       if (!this.#homes.has(root) && !updatedSlot(value)) {
@@ -600,11 +610,16 @@ class Layout {
       }
       if (this.#isView(value)) return;
       const lowering = this.#lower(value, this.#shapes(value, this.batchSize));
+      const ofThreads =
+        this.backend.threadScratch && lowering.steps.every(({ params }) => params?.threadFloats !== undefined);
       for (const [name, elements] of Object.entries(lowering.scratch ?? {})) {
-        this.#homes.set(
-          scratchKey(value, name),
-          lifetimes.place(this.#tensorBytes(elements, `scratch of ${value.name}`), index, index),
-        );
+        const bytes = this.#tensorBytes(elements, `scratch of ${value.name}`);
+        if (ofThreads) {
+          threadBytes = Math.max(threadBytes, bytes);
+          withThreads.push(scratchKey(value, name));
+          continue;
+        }
+        this.#homes.set(scratchKey(value, name), lifetimes.place(bytes, index, index));
       }
       for (const pack of Object.values(lowering.packed ?? {})) {
         const from = namedInputs(value)[pack.from] as Value;
@@ -614,6 +629,11 @@ class Layout {
         else if (!this.#homes.has(key)) this.#homes.set(key, { buffer: this.#own(bytes, `weights of ${value.name}`) });
       }
     });
+    // Not in the slots: a thread may be at the next step while another is still at the one before.
+    if (threadBytes > 0) {
+      const buffer = this.#own(threadBytes, 'scratch of threads');
+      for (const key of withThreads) this.#homes.set(key, { buffer });
+    }
     this.#slots = lifetimes.commit(this.backend, 'plan');
     this.bytes += lifetimes.bytes;
   }

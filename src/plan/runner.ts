@@ -43,6 +43,8 @@ export interface Backend {
   readonly families: Families;
   /** Activation buffers begin with a block of zeros, at least one pixel of the widest tensor, that no kernel writes. */
   readonly zeroBlock: boolean;
+  /** Scratch of kernels that take `threadFloats` is each thread's own, so that a plan's steps can share one piece of it. */
+  readonly threadScratch: boolean;
   /** Largest buffer one kernel can see, in bytes. */
   readonly maxBufferBytes: number;
   /** Zero-filled memory. @throws 'memory' with bytes asked and available. */

@@ -15,6 +15,8 @@ export interface TensorRef {
   readonly stride: number;
   /** rows * columns. */
   readonly elements: number;
+  /** Size of a row, where it is known. */
+  readonly columns?: number;
   /** May be a channel range: the kernel is told offset and stride. Otherwise it sees a dense tensor from element 0. */
   readonly strided: boolean;
 }
@@ -29,6 +31,8 @@ export interface Step {
   readonly file: string;
   /** By kernel tensor name; undefined for an absent optional input. */
   readonly tensors: Readonly<Record<string, TensorRef | undefined>>;
+  /** Kernel names of the tensors that it changes; flags, which it only raises, are not among them. */
+  readonly writes: readonly string[];
   readonly params: Readonly<Record<string, number>>;
   readonly launch: Launch;
   readonly constants: Readonly<Record<string, number>>;

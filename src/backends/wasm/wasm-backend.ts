@@ -78,6 +78,7 @@ export class WasmBackend implements Backend {
   readonly description: string;
   readonly families: Families;
   readonly zeroBlock = false;
+  readonly threadScratch = true;
   readonly maxBufferBytes: number;
   readonly adapter: WasmAdapter;
 
@@ -263,7 +264,7 @@ export class WasmBackend implements Backend {
   #encode(steps: readonly Step[]): Uint32Array {
     let words = this.#encoded.get(steps);
     if (!words) {
-      words = this.#kernels.encode(steps);
+      words = this.#kernels.encode(steps, this.adapter.threads);
       this.#encoded.set(steps, words);
     }
     return words;

@@ -82,6 +82,7 @@ export class WebGpuBackend implements Backend {
   readonly description: string;
   readonly families: Families;
   readonly zeroBlock = true;
+  readonly threadScratch = false;
   readonly maxBufferBytes: number;
   readonly adapter: WebGpuAdapter;
   readonly device: GPUDevice;
