@@ -212,7 +212,7 @@ const entries = {
 /** Never bundled: native, large, and optional for users. */
 export const external = ['webgpu', 'sharp'];
 
-/** Most bytes, gzipped, that a page loads as JavaScript before it embeds: with every shader, without wasm and weights. */
+/** Most bytes, gzipped, that a page loads as JavaScript before it embeds: with the shaders of inference, without wasm and weights. */
 const BROWSER_BUDGET = 100 * 1024;
 
 /** Files of packages that travel beside the bundles: file in node_modules, name in dist/. */
@@ -359,12 +359,48 @@ async function declarations() {
   }
 }
 
+/**
+ * Types of browsers that the declarations name. A program without the DOM's or WebGPU's own gets these; where those are there, they merge. Each
+ * has one member of the real one, so that not every value is taken for it.
+ */
+const standIns = `declare global {
+	interface GPU {
+	}
+	interface GPUDevice {
+	}
+	interface HTMLCanvasElement {
+		toDataURL(): string;
+	}
+	interface HTMLImageElement {
+		readonly naturalWidth: number;
+	}
+	interface HTMLVideoElement {
+		readonly videoWidth: number;
+	}
+	interface ImageBitmap {
+		close(): void;
+	}
+	interface OffscreenCanvas {
+		transferToImageBitmap(): ImageBitmap;
+	}
+	interface VideoFrame {
+		readonly codedWidth: number;
+	}
+	namespace WebAssembly {
+		interface Memory {
+		}
+		interface Module {
+		}
+	}
+}
+`;
+
 async function types() {
   const texts = await declarations();
   rmSync(at('dist', 'types'), { recursive: true, force: true });
   for (const [index, [, file]] of interfaces.entries()) {
     mkdirSync(dirname(at('dist', 'types', file)), { recursive: true });
-    writeFileSync(at('dist', 'types', `${file}.d.ts`), texts[index]);
+    writeFileSync(at('dist', 'types', `${file}.d.ts`), `${texts[index]}\n${standIns}`);
   }
 }
 

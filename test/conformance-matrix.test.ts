@@ -5,7 +5,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { specs } from './conformance.ts';
-import type { RuntimeReport } from './conformance-report.ts';
+import { PARTS, type RuntimeReport } from './conformance-report.ts';
 import { cases } from './networks-cases.ts';
 
 const root = new URL('../', import.meta.url);
@@ -64,17 +64,36 @@ describe.each(columns.map((column) => [column.title, column] as const))('%s', (_
     for (const away of [...Object.values(column.networks), ...Object.values(column.faces)])
       expect(away).toBeLessThanOrEqual(1e-4);
     expect(column.decisions).toEqual(plain[0]!.decisions);
-    expect(column.losses).toHaveLength(10);
     expect(column.detection).toMatchObject({ found: 20, expected: 20 });
     expect(column.detection?.worst).toBeLessThan(0.05);
   });
 
-  test('300 pairs of LFW, or the reason', () => {
-    // The reason stands on the page as well.
-    if (column.pairs) expect(column.pairs.decisions).toBe(plain[0]!.pairs?.decisions);
-    else for (const text of column.failures) expect(page).toContain(text);
-    expect(column.failures.filter((text) => text !== 'pairs of LFW: not reached in the time given')).toEqual([]);
-    expect(column.pairs !== undefined || column.failures.length === 1).toBe(true);
+  // Software adapters take longest; a part it did not reach is said on the page, and is the only thing that may be missing.
+  const missing = column.failures.flatMap(
+    (text) => /^(training|pairs): not reached in the time given$/.exec(text)?.[1] ?? [],
+  );
+
+  test('nothing failed; what was not reached stands on the page', () => {
+    expect(column.failures).toHaveLength(missing.length);
+    if (missing.length > 0) expect(column.title).toMatch(/SwiftShader|Deno, lavapipe/);
+    for (const text of column.failures) expect(page).toContain(text);
+    const parts = Object.keys(PARTS).filter((part) => !missing.includes(part));
+    expect(Object.keys(column.ran)).toEqual(expect.arrayContaining(parts));
+  });
+
+  test('300 pairs of LFW: the decisions of plain wasm', () => {
+    if (missing.includes('pairs')) return;
+    expect(column.pairs?.decisions).toMatch(/^[01]{300}$/);
+    expect(column.pairs?.decisions).toBe(plain[0]!.pairs?.decisions);
+  });
+
+  test('ten training steps: the triplets of plain wasm, losses within 1e-4', () => {
+    if (missing.includes('training')) return;
+    expect(column.triplets).toEqual(plain[0]!.triplets);
+    expect(Math.min(...column.triplets)).toBeGreaterThan(0);
+    expect(column.losses).toHaveLength(10);
+    for (const [step, loss] of column.losses.entries())
+      expect(Math.abs(loss - plain[0]!.losses[step]!), `step ${step + 1}`).toBeLessThan(1e-4);
   });
 });
 

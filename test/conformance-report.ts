@@ -11,7 +11,7 @@ import { networks } from '../src/networks/networks.ts';
 import { Plan } from '../src/plan/plan.ts';
 import type { Backend } from '../src/plan/runner.ts';
 import { Store } from '../src/plan/store.ts';
-import { memoryDataset } from '../src/train/dataset.ts';
+import { Trainer } from '../src/train/trainer.ts';
 import { openDevice, wasmBackend, webgpuBackend } from './backends.ts';
 import golden from './cases/golden-faces.json' with { type: 'json' };
 import tinyFaces from './cases/tiny-face.json' with { type: 'json' };
@@ -20,6 +20,7 @@ import { BATCH_SIZE, cases as networkCases, pixels, weights } from './networks-c
 import { evaluate } from './networks-oracle.ts';
 import { distance } from './page-report.ts';
 import type { TinyFaceCases } from './tiny-face.ts';
+import { tinyModel, tinyPeople } from './training-net.ts';
 
 /** One operator on one backend. */
 export interface OperatorReport {
@@ -34,10 +35,22 @@ export interface OperatorReport {
   readonly failures: readonly string[];
 }
 
+/** What is computed, in this order, and how the failures of each begin. */
+export const PARTS = {
+  operators: 'operator',
+  networks: 'network',
+  faces: 'face',
+  detection: 'detection',
+  training: 'training',
+  pairs: 'pairs',
+} as const;
+export type Part = keyof typeof PARTS;
+
 export interface BackendReport {
   readonly backend: string;
   readonly device: string;
-  readonly seconds: number;
+  /** By part: how long it took, and the day. */
+  readonly ran: Readonly<Partial<Record<Part, { readonly seconds: number; readonly of: string }>>>;
   readonly operators: Readonly<Record<string, OperatorReport>>;
   /** L2 distance from the float64 embeddings, the worst of three pictures, by network; and bits of all embeddings. */
   readonly networks: Readonly<Record<string, number>>;
@@ -56,15 +69,15 @@ export interface BackendReport {
   readonly faceBits: string;
   /** Squared distances of all pairs of the golden faces. */
   readonly decisions: readonly boolean[];
-  /** Loss and gradient norm of ten steps, and bits of both and of an embedding afterwards. */
+  /** Loss and number of triplets of ten steps; bits of all figures of the steps and of the weights they leave. */
   readonly losses: readonly number[];
+  readonly triplets: readonly number[];
   readonly trainingBits: string;
   readonly failures: readonly string[];
 }
 
 export interface RuntimeReport {
   readonly runtime: string;
-  readonly when: string;
   readonly backends: readonly BackendReport[];
 }
 
@@ -130,6 +143,11 @@ export interface ReportOptions {
   readonly tell?: (line: string) => void;
   /** Given what is known so far, after each part: for a run that is stopped. */
   readonly keep?: (report: RuntimeReport) => void;
+  /** Only these; the others are as in `before`. Default: all, and `before` counts for nothing. */
+  readonly parts?: readonly Part[];
+  readonly before?: RuntimeReport | undefined;
+  /** Of the operators only these. Default: all. */
+  readonly operators?: readonly string[] | undefined;
 }
 
 /** Runs everything on each backend; a failure is reported, never thrown. */
@@ -143,49 +161,82 @@ export async function report({
   lfw,
   tell = () => {},
   keep = () => {},
+  parts = Object.keys(PARTS) as Part[],
+  before,
+  operators: named,
 }: ReportOptions): Promise<RuntimeReport> {
   const found: BackendReport[] = [];
   const exact: ExactNetworks = new Map();
-  const when = new Date().toISOString().slice(0, 10);
-  for (const name of backends) {
-    tell(`${runtime}, ${name}`);
-    const start = performance.now();
+  const wanted = (Object.keys(PARTS) as Part[]).filter((part) => parts.includes(part) && (part !== 'pairs' || lfw));
+  for (const [at, name] of backends.entries()) {
+    const old = before?.backends.find(({ backend }) => backend === name) ?? nothing;
+    const kept = old.failures.filter((text) => !wanted.some((part) => text.startsWith(PARTS[part])));
     const failures: string[] = [];
-    const at = found.length;
-    const so = (part: Partial<BackendReport>, missing: readonly string[] = []) => {
-      const seconds = Math.round((performance.now() - start) / 100) / 10;
-      const stopped = missing.map((what) => `${what}: not reached in the time given`);
-      const before = found[at] ?? { ...nothing, backend: name, device: name };
-      found[at] = { ...before, ...part, seconds, failures: [...failures, ...stopped] };
-      keep({ runtime, when, backends: found });
+    const left = [...wanted];
+    found[at] = { ...old, backend: name, device: name };
+    const so = (result: Partial<BackendReport>, ran = found[at]?.ran ?? {}) => {
+      const stopped = left.map((part) => `${PARTS[part]}: not reached in the time given`);
+      found[at] = { ...(found[at] as BackendReport), ...result, ran, failures: [...kept, ...failures, ...stopped] };
+      // Those that come later are as they were, so that a run that is stopped loses nothing.
+      const later = before?.backends.filter((one) => !found.some(({ backend }) => backend === one.backend)) ?? [];
+      keep({ runtime, backends: [...found, ...later] });
     };
-    const left = ['networks', 'golden faces', 'detection', 'pairs of LFW', 'ten training steps'];
-    try {
-      const backend = await openers[name]?.();
-      if (!backend) throw new Error('no such backend here');
-      so({ device: await deviceOf(backend) }, ['operators', ...left]);
-      const operators: Record<string, OperatorReport> = {};
-      for (const spec of specs) {
-        operators[spec.operator.name] = await operatorOn(backend, spec);
-        const failure = operators[spec.operator.name]?.failures[0];
-        if (failure !== undefined) tell(`  ${spec.operator.name}: ${failure}`);
-        so({ operators }, ['further operators', ...left]);
-      }
-      so(await networksOn(backend, exact, failures), left.slice(1));
-      await backend.dispose();
-    } catch (error) {
-      failures.push(`operators: ${(error as Error).message}`);
+    const run: Record<Part, () => Promise<Partial<BackendReport>>> = {
+      operators: () =>
+        withBackend(name, async (backend) => ({
+          operators: await operatorsOn(backend, named ? old.operators : {}, named, so, tell),
+        })),
+      networks: () => withBackend(name, (backend) => networksOn(backend, exact, failures)),
+      faces: () => embed(create, name, photos, failures),
+      detection: () => detect(openDetector, name, photos, detector, failures),
+      training: () => withBackend(name, train),
+      pairs: () => decide(create, name, lfw as LfwSample),
+    };
+    so({ device: await withBackend(name, deviceOf).catch(() => name) });
+    for (const part of wanted) {
+      tell(`${runtime}, ${name}: ${part}`);
+      const start = performance.now();
+      const result = await run[part]().catch((error: Error) => {
+        failures.push(`${PARTS[part]}: ${error.message}`);
+        return {};
+      });
+      const seconds = Math.round((performance.now() - start) / 100) / 10;
+      left.shift();
+      so(result, { ...found[at]?.ran, [part]: { seconds, of: new Date().toISOString().slice(0, 10) } });
     }
-    so(await embed(create, name, photos, failures), left.slice(2));
-    so(await detect(openDetector, name, photos, detector, failures), left.slice(3));
-    so(await train(create, name, failures), lfw ? ['pairs of LFW'] : []);
-    if (lfw) so(await decide(create, name, lfw, failures));
   }
-  return { runtime, when, backends: found };
+  return { runtime, backends: found };
+}
+
+async function withBackend<T>(name: string, action: (backend: Backend) => Promise<T>): Promise<T> {
+  const backend = await openers[name]?.();
+  if (!backend) throw new Error('no such backend here');
+  try {
+    return await action(backend);
+  } finally {
+    await backend.dispose();
+  }
+}
+
+async function operatorsOn(
+  backend: Backend,
+  before: Readonly<Record<string, OperatorReport>>,
+  named: readonly string[] | undefined,
+  so: (result: Partial<BackendReport>) => void,
+  tell: (line: string) => void,
+): Promise<Record<string, OperatorReport>> {
+  const operators: Record<string, OperatorReport> = { ...before };
+  for (const spec of specs.filter(({ operator }) => named?.includes(operator.name) ?? true)) {
+    const result = await operatorOn(backend, spec);
+    operators[spec.operator.name] = result;
+    if (result.failures[0] !== undefined) tell(`  ${spec.operator.name}: ${result.failures[0]}`);
+    so({ operators: { ...operators } });
+  }
+  return operators;
 }
 
 const nothing: Omit<BackendReport, 'backend' | 'device'> = {
-  seconds: 0,
+  ran: {},
   operators: {},
   networks: {},
   networkBits: '',
@@ -193,6 +244,7 @@ const nothing: Omit<BackendReport, 'backend' | 'device'> = {
   faceBits: '',
   decisions: [],
   losses: [],
+  triplets: [],
   trainingBits: '',
   failures: [],
 };
@@ -274,32 +326,28 @@ async function detect(
   const { backend, relaxed, threads } = creators[name] ?? {};
   const digest = new Digest();
   let [found, expected, worst] = [0, 0, 0];
-  try {
-    const detector = await open({
-      model,
-      ...(backend && { backend }),
-      ...(relaxed !== undefined && { relaxed }),
-      ...(threads && { threads }),
+  const detector = await open({
+    model,
+    ...(backend && { backend }),
+    ...(relaxed !== undefined && { relaxed }),
+    ...(threads && { threads }),
+  });
+  for (const { image, region, size, score, faces: original } of (tinyFaces as unknown as TinyFaceCases).cases) {
+    if (region || size !== 416) continue;
+    const seen = await detector.detect(photos + image, { minScore: score });
+    found += seen.length;
+    expected += original.length;
+    original.forEach(({ box: [x = 0, y = 0, width = 0, height = 0] }, i) => {
+      const box = seen[i]?.box;
+      if (!box) return;
+      digest.add(Float64Array.of(box.x, box.y, box.width, box.height, ...(seen[i]?.landmarks.flat() ?? [])));
+      const differences = [box.x - x, box.y - y, box.width - width, box.height - height].map(Math.abs);
+      worst = Math.max(worst, ...differences);
     });
-    for (const { image, region, size, score, faces: original } of (tinyFaces as unknown as TinyFaceCases).cases) {
-      if (region || size !== 416) continue;
-      const seen = await detector.detect(photos + image, { minScore: score });
-      found += seen.length;
-      expected += original.length;
-      original.forEach(({ box: [x = 0, y = 0, width = 0, height = 0] }, i) => {
-        const box = seen[i]?.box;
-        if (!box) return;
-        digest.add(Float64Array.of(box.x, box.y, box.width, box.height, ...(seen[i]?.landmarks.flat() ?? [])));
-        const differences = [box.x - x, box.y - y, box.width - width, box.height - height].map(Math.abs);
-        worst = Math.max(worst, ...differences);
-      });
-    }
-    await detector.dispose();
-    if (found !== expected || !(worst < DETECTION_BOUND))
-      failures.push(`detection: ${found} of ${expected} faces, ${worst} pixels away`);
-  } catch (error) {
-    failures.push(`detection: ${(error as Error).message}`);
   }
+  await detector.dispose();
+  if (found !== expected || !(worst < DETECTION_BOUND))
+    failures.push(`detection: ${found} of ${expected} faces, ${worst} pixels away`);
   return { detection: { found, expected, worst, bits: String(digest) } };
 }
 
@@ -308,33 +356,27 @@ async function decide(
   create: Create,
   name: string,
   { faces: photos, pairs }: LfwSample,
-  failures: string[],
 ): Promise<Partial<BackendReport>> {
   const threshold = calibration.points.find(({ source }) => source.includes('best accuracy'))?.threshold ?? Number.NaN;
-  try {
-    const net = await create({ model: 'dlib-resnet', batchSize: 8, ...creators[name] });
-    const { data, dimensions } = await net.embed(
-      photos.map(({ image, landmarks }) => ({
-        image: Uint8Array.from(atob(image), (character) => character.charCodeAt(0)),
-        landmarks: landmarks as [number, number][],
-      })),
-    );
-    await net.dispose();
-    const digest = new Digest();
-    digest.add(data);
-    const row = (n: number) => data.subarray(n * dimensions, (n + 1) * dimensions);
-    const decisions = pairs.map(([a, b]) => distance(row(a), row(b)) ** 2 <= threshold);
-    return {
-      pairs: {
-        decisions: decisions.map(Number).join(''),
-        right: pairs.filter(([, , same], i) => decisions[i] === same).length,
-        bits: String(digest),
-      },
-    };
-  } catch (error) {
-    failures.push(`pairs of LFW: ${(error as Error).message}`);
-    return {};
-  }
+  const net = await create({ model: 'dlib-resnet', batchSize: 8, ...creators[name] });
+  const { data, dimensions } = await net.embed(
+    photos.map(({ image, landmarks }) => ({
+      image: Uint8Array.from(atob(image), (character) => character.charCodeAt(0)),
+      landmarks: landmarks as [number, number][],
+    })),
+  );
+  await net.dispose();
+  const digest = new Digest();
+  digest.add(data);
+  const row = (n: number) => data.subarray(n * dimensions, (n + 1) * dimensions);
+  const decisions = pairs.map(([a, b]) => distance(row(a), row(b)) ** 2 <= threshold);
+  return {
+    pairs: {
+      decisions: decisions.map(Number).join(''),
+      right: pairs.filter(([, , same], i) => decisions[i] === same).length,
+      bits: String(digest),
+    },
+  };
 }
 
 async function deviceOf(backend: Backend): Promise<string> {
@@ -345,49 +387,52 @@ async function deviceOf(backend: Backend): Promise<string> {
   return [vendor, architecture, device, description].filter((part) => part && part !== '0').join(' ');
 }
 
-async function embed(create: Create, name: string, photos: string, failures: string[]) {
+async function embed(
+  create: Create,
+  name: string,
+  photos: string,
+  failures: string[],
+): Promise<Partial<BackendReport>> {
   const away: Record<string, number> = {};
   const digest = new Digest();
   const vectors: Float32Array[] = [];
-  try {
-    const net = await create({ model: 'dlib-resnet', batchSize: 1, ...creators[name] });
-    for (const { image, faces: found } of faces.photos)
-      for (const { name: face, landmarks } of found) {
-        const exact = golden.faces.find((record) => record.name === face)?.embedding ?? [];
-        const { data } = await net.embed({ image: photos + image, landmarks: landmarks as [number, number][] });
-        digest.add(data);
-        vectors.push(data);
-        const apart = distance(data, exact);
-        away[face] = apart;
-        if (!(apart <= EMBEDDING_BOUND)) failures.push(`face ${face}: ${apart} from float64`);
-      }
-    await net.dispose();
-  } catch (error) {
-    failures.push(`golden faces: ${(error as Error).message}`);
-  }
+  const net = await create({ model: 'dlib-resnet', batchSize: 1, ...creators[name] });
+  for (const { image, faces: found } of faces.photos)
+    for (const { name: face, landmarks } of found) {
+      const exact = golden.faces.find((record) => record.name === face)?.embedding ?? [];
+      const { data } = await net.embed({ image: photos + image, landmarks: landmarks as [number, number][] });
+      digest.add(data);
+      vectors.push(data);
+      const apart = distance(data, exact);
+      away[face] = apart;
+      if (!(apart <= EMBEDDING_BOUND)) failures.push(`face ${face}: ${apart} from float64`);
+    }
+  await net.dispose();
   const decisions = vectors.flatMap((a, i) => vectors.slice(i + 1).map((b) => distance(a, b) ** 2 <= 0.1474));
   return { faces: away, faceBits: String(digest), decisions };
 }
 
-async function train(create: Create, name: string, failures: string[]) {
+/**
+ * Ten steps of a small network on textures: batch norm, Adagrad, semi-hard mining with people at random, as test/training-script.ts. Its batch
+ * norm sees 936 values and more a channel: over few, each step multiplies differences of rounding (docs/conformance.md).
+ */
+async function train(backend: Backend): Promise<Partial<BackendReport>> {
   const digest = new Digest();
-  const losses: number[] = [];
+  const [losses, triplets]: number[][] = [[], []];
+  const model = tinyModel(backend);
+  const options = { steps: 10, people: 6, perPerson: 4, extraNegatives: 2, learningRate: 0.05, seed: 11 } as const;
+  const trainer = new Trainer(model, tinyPeople(10, 6), options);
   try {
-    const data = memoryDataset(
-      Array.from({ length: 12 }, (_, i) => {
-        const pixels = Uint8Array.from({ length: 32 * 32 * 3 }, (_, j) => (j * 37 + i * 91 + (j >> 5) * i) & 255);
-        return { pixels: { data: pixels, width: 32, height: 32 }, label: i >> 1 };
-      }),
-    );
-    const net = await create({ model: { network: 'nn4.small2', seed: 2, size: 32 }, batchSize: 2, ...creators[name] });
-    for await (const { loss, gradientNorm } of net.train(data, { steps: 10, people: 3, perPerson: 2, seed: 1 })) {
-      losses.push(loss);
-      digest.add(Float64Array.of(loss, gradientNorm));
+    for await (const { loss, gradientNorm, meanPositive, meanNegative, triplets: chosen } of trainer.run()) {
+      losses?.push(loss);
+      triplets?.push(chosen);
+      digest.add(Float64Array.of(loss, gradientNorm, meanPositive, meanNegative, chosen));
     }
-    digest.add((await net.embed((await data.read(3)).pixels)).data);
-    await net.dispose();
-  } catch (error) {
-    failures.push(`ten training steps: ${(error as Error).message}`);
+    for (const [, { data }] of [...(await trainer.state()).tensors].sort(([a], [b]) => (a < b ? -1 : 1)))
+      digest.add(data);
+    return { losses: losses ?? [], triplets: triplets ?? [], trainingBits: String(digest) };
+  } finally {
+    trainer.dispose();
+    model.store.dispose();
   }
-  return { losses, trainingBits: String(digest) };
 }

@@ -2,10 +2,12 @@
 //
 //   npm run conformance                      all of them
 //   npm run conformance -- --only deno       those whose name holds this text; the others stay as they were found last
+//   npm run conformance -- --part pairs      only operators, networks, faces, detection, training or pairs (several with commas); the others stay
+//   npm run conformance -- --operator cast   only these operators
 //   npm run conformance -- --limit 300       at most this many seconds a runtime; what was not reached is said
 //   npm run conformance -- --on system       the machine's own GPU in Node as well
 //   npm run conformance -- --write           only the page, from conformance.json
-//   npm run conformance -- --serve           a page that runs it in your browser, and gives the report to copy
+//   npm run conformance -- --serve           a page that runs it in your browser, and gives the report to copy (?backends=webgpu&parts=operators)
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -45,10 +47,11 @@ async function collectLfw() {
   execFileSync(process.execPath, [program, lfw], { cwd: root, stdio: 'inherit' });
 }
 
-async function inProcess({ name, by, adapter, backends }, limit) {
+async function inProcess({ name, by, adapter, backends }, { limit, parts, before, operators }) {
   if (!adapterPresent(adapter)) return { runtime: name, missing: `this machine has no ${adapter}` };
   const program = join(programs, 'conformance-process.mjs');
-  const output = join(programs, `conformance-${name.replaceAll(/\W+/g, '-')}.json`);
+  const stem = `conformance-${name.replaceAll(/\W+/g, '-')}`;
+  const output = join(programs, `${stem}.json`);
   rmSync(output, { force: true });
   let command = [process.execPath, program];
   if (by === 'deno') {
@@ -64,7 +67,16 @@ async function inProcess({ name, by, adapter, backends }, limit) {
     }
     command = [deno, 'run', '--allow-all', '--unstable-webgpu', '--no-prompt', program];
   }
-  const child = spawn(command[0], [...command.slice(1), name, backends.join(), output, lfw], {
+  const sofar = join(programs, `${stem}-before.json`);
+  if (before) writeFileSync(sofar, JSON.stringify(before));
+  const args = [
+    name,
+    backends.join(),
+    output,
+    lfw,
+    ...(parts ? [parts.join(), before ? sofar : '', operators?.join() ?? ''] : []),
+  ];
+  const child = spawn(command[0], [...command.slice(1), ...args], {
     cwd: root,
     stdio: 'inherit',
     env: { ...process.env, ...adapterEnvironment(adapter) },
@@ -81,7 +93,7 @@ async function site() {
   await bundleSource({ entry: join(root, 'test', 'conformance-page.ts'), output: bundle, platform: 'browser' });
   const page = `<!doctype html><html lang="en"><meta charset="utf-8"><title>FaceNetGPU conformance</title>
 <style>body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}pre{background:#eee;padding:1rem;max-height:20rem;overflow:auto}</style>
-<h1>What this browser computes</h1><p>Every operator, forward and backward, every network, the faces of six photos and ten training steps. Nothing leaves this page.</p>
+<h1>What this browser computes</h1><p>Every operator, forward and backward, every network, faces and their detection in six photos, ten training steps; on WebAssembly and, where the browser has it, on WebGPU. Nothing leaves this page.</p>
 <button id="run">Run</button> <button id="copy" disabled>Copy the report</button><p role="status" id="status"></p><pre id="log"></pre>
 <script type="module">
 const at = (id) => document.getElementById(id);
@@ -90,14 +102,19 @@ at('run').onclick = async () => {
   at('run').disabled = true;
   at('status').textContent = 'running; some minutes';
   const { run } = await import('/entry.js');
-  const found = await run(undefined, (line) => { at('log').textContent += line + '\\n'; });
+  const asked = new URLSearchParams(location.search);
+  const list = (name) => asked.get(name)?.split(',');
+  const found = await run(list('backends'), (line) => { at('log').textContent += line + '\\n'; }, { parts: list('parts') });
   text = JSON.stringify(found, null, 1);
   const failures = found.backends.flatMap((b) => [...b.failures, ...Object.entries(b.operators).flatMap(([name, o]) => o.failures.map((f) => b.backend + ' ' + name + ': ' + f))]);
   at('status').textContent = failures.length === 0 ? 'Everything within its bound.' : failures.length + ' outside their bound.';
   at('log').textContent = failures.join('\\n') + '\\n' + text;
   at('copy').disabled = false;
 };
-at('copy').onclick = () => navigator.clipboard.writeText(text);
+at('copy').onclick = async () => {
+  await navigator.clipboard.writeText(text);
+  at('copy').textContent = 'Copied';
+};
 </script></html>`;
   return serve({
     '/': { type: 'text/html', body: page },
@@ -107,7 +124,7 @@ at('copy').onclick = () => navigator.clipboard.writeText(text);
   });
 }
 
-async function inChromium({ name, backends }, limit) {
+async function inChromium({ name, backends }, { limit, parts, before, operators }) {
   const executablePath = findChromium();
   if (executablePath === null) return { runtime: name, missing: 'this machine has no Chromium' };
   const { chromium } = await import('playwright-core');
@@ -129,7 +146,10 @@ async function inChromium({ name, backends }, limit) {
     });
     let timer;
     const report = await Promise.race([
-      page.evaluate(async (wanted) => (await import('/entry.js')).run(wanted), backends),
+      page.evaluate(
+        async ([wanted, asked]) => (await import('/entry.js')).run(wanted, undefined, asked),
+        [backends, parts ? { parts, before, operators } : {}],
+      ),
       new Promise((done) => {
         timer = setTimeout(() => done(kept), limit * 1000);
       }),
@@ -180,8 +200,9 @@ function page({ versions: found, runtimes: reports }) {
       ? [{ title: report.runtime, missing: report.missing }]
       : report.backends.map((backend) => ({
           title: `${report.runtime}${backend.backend === 'webgpu' ? '' : `: ${backend.backend}`}`,
-          when: report.when,
           ...backend,
+          seconds: Math.round(Object.values(backend.ran).reduce((sum, { seconds }) => sum + seconds, 0)),
+          when: [...new Set(Object.values(backend.ran).map(({ of }) => of))].sort().join(', '),
         })),
   );
   const numbered = columns.map((column, index) => ({ ...column, letter: String.fromCharCode(65 + index) }));
@@ -276,11 +297,22 @@ ${row('faces found in six photos, of those the original finds', ({ detection }) 
 ${row('boxes from those of the original, worst (pixels)', ({ detection }) => detection?.worst.toExponential(1) ?? 'not run')}
 ${row('300 pairs of LFW: decisions as plain wasm', ({ pairs }) => (pairs && reference?.pairs ? `${[...pairs.decisions].filter((one, i) => one === reference.pairs.decisions[i]).length} of ${pairs.decisions.length}` : 'not run'))}
 ${row('300 pairs of LFW: right', ({ pairs }) => pairs?.right ?? 'not run')}
-${row('loss of step 10', ({ losses }) => (losses.length === 10 ? losses[9].toPrecision(6) : 'failed'))}
-${row('largest difference of the ten losses from plain wasm', ({ losses }) => (reference && losses.length === 10 ? Math.max(...losses.map((loss, i) => Math.abs(loss - reference.losses[i]))).toExponential(1) : 'failed'))}
+${row('loss of step 10', ({ losses }) => (losses.length === 10 ? losses[9].toPrecision(6) : 'not run'))}
+${row('largest difference of the ten losses from plain wasm', ({ losses }) => (reference && losses.length === 10 ? Math.max(...losses.map((loss, i) => Math.abs(loss - reference.losses[i]))).toExponential(1) : 'not run'))}
+${row('steps with as many triplets as plain wasm', ({ triplets }) => (reference && triplets?.length === 10 ? `${triplets.filter((count, i) => count === reference.triplets[i]).length} of 10` : 'not run'))}
 
-Ten steps of random weights select other triplets as soon as one distance rounds to the other side, and every later step differs: losses are compared
-bit for bit among equal arithmetic only; single steps are held to float64 by the operators above.
+Training is ten steps of a small network of three convolutions with batch norm, semi-hard mining, people at random and Adagrad (\`train\` in
+test/conformance-report.ts). Every arithmetic must select as many triplets as plain wasm at every step, with losses within 1e-4 (test/conformance-matrix.test.ts).
+
+A deep network whose batch norm sees few values a channel does not allow that comparison, whatever computes: nn4.small2 at 32 x 32 normalises its last layers over the
+six pictures of a batch, so that each step multiplies a difference of rounding by ten to a hundred until the losses have nothing in common but their size. Mining is not
+the reason: losses without triplets drift as far. By \`node build.mjs run bench/training-rounding.ts\` (plain against relaxed wasm, Node 20):
+
+| run | loss apart at step 1 | 2 | 3 | 5 | 10 | steps with other triplets |
+|---|---:|---:|---:|---:|---:|---:|
+| nn4.small2, batch norm over six values, mining | 2.0e-6 | 3.0e-4 | 2.9e-2 | 1.0e-1 | 8.7e-2 | 6 of 10 |
+| the same without triplets or mining (softmax) | 7.4e-6 | 1.8e-4 | 2.1e-1 | 1.8 | 1.4 | - |
+| the same with mining, batch norm frozen | 3.0e-8 | 0 | 1.5e-8 | 1.0e-7 | 3.7e-4 | 0 of 10 |
 
 ## Empty cells and failures
 
@@ -300,11 +332,15 @@ async function main(args) {
   if (!args.includes('--write')) await collectLfw();
   if (args.includes('--serve')) {
     const { origin } = await site();
-    console.log(`Open ${origin}/ in the browser to be tested. Ctrl-C ends this.`);
+    console.log(
+      `Open ${origin}/ in the browser to be tested; ${origin}/?backends=webgpu&parts=faces,training for a part of it. Ctrl-C ends this.`,
+    );
     return;
   }
   const before = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')).runtimes : [];
   const only = option('--only');
+  const operators = option('--operator')?.split(',');
+  const parts = operators ? ['operators'] : option('--part')?.split(',');
   const limit = Number(option('--limit') ?? 3600);
   const wanted = [...runtimes, ...(option('--on') === 'system' ? [system] : [])];
   if (!args.includes('--write'))
@@ -322,7 +358,9 @@ async function main(args) {
     }
     console.error(`== ${runtime.name}`);
     try {
-      reports.push(await (runtime.by === 'chromium' ? inChromium : inProcess)(runtime, limit));
+      reports.push(
+        await (runtime.by === 'chromium' ? inChromium : inProcess)(runtime, { limit, parts, before: old, operators }),
+      );
     } catch (error) {
       reports.push({ runtime: runtime.name, missing: error.message.split('\n')[0] });
     }

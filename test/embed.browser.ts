@@ -21,6 +21,20 @@ export async function run(): Promise<PageReport> {
   });
   await checks.check('one thread: the bits of Node', async () => sameBits((await one.embed(face)).data, plain));
 
+  // What 'exact' is in Node: JPEG, PNG and PNM are decoded by the package itself, in whatever form they come.
+  const photoFile = await (await fetch(photo)).blob();
+  const forms: Record<string, ImageSource> = {
+    'a URL': new URL(photo, location.href),
+    'a Blob': photoFile,
+    'a File': new File([photoFile], 'photo.jpg', { type: 'image/jpeg' }),
+    'a File with another type': new File([photoFile], 'photo.png', { type: 'image/png' }),
+    bytes: new Uint8Array(await photoFile.arrayBuffer()),
+  };
+  for (const [name, image] of Object.entries(forms))
+    await checks.check(`a JPEG as ${name}: the bits of Node`, async () =>
+      sameBits((await one.embed({ image, landmarks })).data, plain),
+    );
+
   // Relative to the page, with progress: how a page that hosts the weights itself loads them.
   const phases = new Set<string>();
   const two = await FaceNetGPU.create({
@@ -91,6 +105,7 @@ export async function run(): Promise<PageReport> {
     'a PNG Blob': png,
     'a PNG File': new File([png], 'face.png'),
     'PNG bytes': new Uint8Array(await png.arrayBuffer()),
+    'a PPM Blob': new Blob([`P6\n${chip.width} ${chip.height}\n255\n`, chip.data as Uint8Array<ArrayBuffer>]),
     'an ArrayBuffer': await png.arrayBuffer(),
     'a blob: URL': element.src,
     ImageBitmap: await createImageBitmap(png),

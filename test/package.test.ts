@@ -185,25 +185,31 @@ describe.each(adapter === 'none' ? ['without webgpu', 'with webgpu'] : ['with we
     expect(stdout).toBe('true true 2\n');
   });
 
-  test('its declarations type-check in a strict project of a user', () => {
+  // Whatever else the project knows: nothing but the language, Node's types, the DOM, WebGPU's own. Their own files are checked too.
+  test.each([
+    [['es2022'], []],
+    [['es2022'], ['node']],
+    [['es2022', 'dom'], ['node']],
+    [
+      ['es2022', 'dom'],
+      ['node', '@webgpu/types'],
+    ],
+  ])('its declarations type-check in a strict project of a user: %j, types %j', (lib, types) => {
     if (kind === 'with webgpu') return;
-    cpSync(join(root, 'node_modules', '@webgpu', 'types'), join(home, 'node_modules', '@webgpu', 'types'), {
-      recursive: true,
-    });
-    writeFileSync(join(home, 'use.ts'), block('js'));
+    for (const name of ['@webgpu/types', '@types/node', 'undici-types'])
+      if (!existsSync(join(home, 'node_modules', name)))
+        cpSync(join(root, 'node_modules', name), join(home, 'node_modules', name), { recursive: true });
+    const entries = ['', '/detection', '/evaluate', '/worker'].map(
+      (name, i) => `export * as e${i} from 'facenet-gpu${name}';`,
+    );
+    const wrong = `const net = await FaceNetGPU.create({ model: 'dlib-resnet' });\n// @ts-expect-error a number is no image\nawait net.embed(5);`;
+    writeFileSync(join(home, 'use.ts'), block('js').replace('console.log', 'void '));
+    writeFileSync(join(home, 'wrong.ts'), `import { FaceNetGPU } from 'facenet-gpu';\n${wrong}\n${entries.join('\n')}`);
     writeFileSync(
       join(home, 'tsconfig.json'),
       JSON.stringify({
-        compilerOptions: {
-          target: 'es2022',
-          module: 'nodenext',
-          strict: true,
-          noEmit: true,
-          skipLibCheck: true,
-          lib: ['es2023', 'dom'],
-          types: ['@webgpu/types'],
-        },
-        files: ['use.ts'],
+        compilerOptions: { target: 'es2022', module: 'nodenext', strict: true, noEmit: true, lib, types },
+        files: ['use.ts', 'wrong.ts'],
       }),
     );
     const { status, stdout } = node([join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', home]);

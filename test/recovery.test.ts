@@ -95,6 +95,7 @@ describe.runIf(onGpu)('recovery', () => {
     expect(expected.steps.map(([step]) => step)).toEqual([1, 2, 3, 4, 5]);
     expect([devices.length, devices[0]!.live, told]).toEqual([1, 0, []]);
     Object.assign(calls, devices[0]!.calls);
+    if (all) console.log('calls that are made to fail:', calls);
   });
 
   // Parts of the way that hit creating, the first training step and, last, the end; the slow tier takes every call.
