@@ -1,16 +1,23 @@
-// The module 'facenet-gpu:shaders': the text of every WGSL file of this folder by stem, for esbuild and for vitest. A new file is
-// in it because it lies here.
+// The modules 'facenet-gpu:shaders' and 'facenet-gpu:training-shaders': the text of every WGSL file of this folder by stem, for esbuild
+// and for vitest. A new file is in the first because it lies here; the second holds what a page that only embeds never runs.
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const folder = dirname(fileURLToPath(import.meta.url));
 const NAME = 'facenet-gpu:shaders';
+const TRAINING_NAME = 'facenet-gpu:training-shaders';
+const TRAINING = new Set(
+  (
+    'adagradUpdate adamUpdate augment batchNorm cosineMargin distillation emaUpdate pairwiseDistance.subgroups sgdUpdate ' +
+    'softmaxCrossEntropy sumOfSquares tripletLoss tripletSelection'
+  ).split(' '),
+);
 
 /** `release` drops comments and indentation but keeps lines, so that compiler messages stay true. */
-function contents(release) {
+function contents(release, training) {
   const entries = readdirSync(folder)
-    .filter((name) => name.endsWith('.wgsl'))
+    .filter((name) => name.endsWith('.wgsl') && TRAINING.has(name.replace(/\.wgsl$/, '')) === training)
     .sort()
     .map((name) => {
       const text = readFileSync(join(folder, name), 'utf8');
@@ -25,9 +32,9 @@ export function esbuildShaders({ release = false } = {}) {
   return {
     name: 'facenet-gpu-shaders',
     setup(build) {
-      build.onResolve({ filter: /^facenet-gpu:shaders$/ }, () => ({ path: NAME, namespace: 'shaders' }));
-      build.onLoad({ filter: /.*/, namespace: 'shaders' }, () => ({
-        contents: contents(release),
+      build.onResolve({ filter: /^facenet-gpu:(training-)?shaders$/ }, ({ path }) => ({ path, namespace: 'shaders' }));
+      build.onLoad({ filter: /.*/, namespace: 'shaders' }, ({ path }) => ({
+        contents: contents(release, path === TRAINING_NAME),
         loader: 'js',
         watchDirs: [folder],
       }));
@@ -38,7 +45,8 @@ export function esbuildShaders({ release = false } = {}) {
 export function viteShaders() {
   return {
     name: 'facenet-gpu-shaders',
-    resolveId: (id) => (id === NAME ? `\0${NAME}` : null),
-    load: (id) => (id === `\0${NAME}` ? contents(false) : null),
+    resolveId: (id) => (id === NAME || id === TRAINING_NAME ? `\0${id}` : null),
+    load: (id) =>
+      id === `\0${NAME}` || id === `\0${TRAINING_NAME}` ? contents(false, id === `\0${TRAINING_NAME}`) : null,
   };
 }

@@ -2,3 +2,7 @@
 declare module 'facenet-gpu:shaders' {
   export const shaders: Readonly<Record<string, string>>;
 }
+
+declare module 'facenet-gpu:training-shaders' {
+  export const shaders: Readonly<Record<string, string>>;
+}

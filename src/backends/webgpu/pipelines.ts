@@ -13,6 +13,10 @@ export interface Kernel {
   readonly workgroupSize: number;
 }
 
+/** A file of shaders/; what only training runs is loaded when it is wanted. */
+const textOf = async (name: string): Promise<string | undefined> =>
+  shaders[name] ?? (await import('facenet-gpu:training-shaders')).shaders[name];
+
 /** Compiled kernels of one device, by file, entry point and constants. Compilation is asynchronous and parallel. */
 export class Pipelines {
   readonly #device: GPUDevice;
@@ -39,10 +43,10 @@ export class Pipelines {
     return kernel;
   }
 
-  #file(name: string): WgslFile {
+  async #file(name: string): Promise<WgslFile> {
     let file = this.#files.get(name);
     if (!file) {
-      const text = shaders[name];
+      const text = await textOf(name);
       if (text === undefined) throw new FaceNetError('internal', `webgpu: shaders/${name}.wgsl does not exist.`);
       file = readWgsl(name, text);
       this.#files.set(name, file);
@@ -51,7 +55,7 @@ export class Pipelines {
   }
 
   async #compile({ file: name, kernel, constants }: Pick<Step, 'file' | 'kernel' | 'constants'>): Promise<Kernel> {
-    const file = this.#file(name);
+    const file = await this.#file(name);
     const entryPoint = file.entryPoints.get(kernel);
     if (!entryPoint) throw new FaceNetError('internal', `webgpu: shaders/${name}.wgsl has no entry point ${kernel}.`);
     const overrides: Record<string, number> = {};
@@ -107,7 +111,7 @@ export class Pipelines {
   async #compileModule(name: string, tiles: Readonly<Record<string, number>>): Promise<GPUShaderModule> {
     let expansion: Expansion;
     try {
-      expansion = expand(shaders[name] as string, tiles);
+      expansion = expand((await textOf(name)) as string, tiles);
     } catch (cause) {
       if (cause instanceof ExpandError)
         throw new FaceNetError('internal', `webgpu: shaders/${name}.wgsl: ${cause.message}`, { cause });
