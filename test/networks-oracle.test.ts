@@ -178,6 +178,84 @@ describe('gradients of a training graph', () => {
   }
 });
 
+// The float64 gradients themselves, against differences of float64 forward passes: three seeded directions over all tensors at once, and with
+// FACENET_TIER=all (minutes a network) for every network, and three for each tensor. Without a device: once is enough.
+if (opened.every(({ name }) => name === 'wasm')) {
+  describe('directional derivatives', () => {
+    for (const testCase of cases) {
+      const { label, name, variant, picture } = testCase;
+      const prepare = () => {
+        const graph = new Graph();
+        const x = pixels(testCase);
+        const shape = [BATCH, picture.height, picture.width, 3];
+        const y = networks[name].build(graph.input('x', shape), { ...variant, mode: 'training' });
+        const values = weights(testCase);
+        const random = uniform(31);
+        const dy = Float64Array.from({ length: BATCH_SIZE * 24 }, random);
+        const forward = (given: ReadonlyMap<string, ArrayLike<number>>) =>
+          evaluate(graph, [y], { x, ...Object.fromEntries(given) }, BATCH_SIZE);
+        const gradient = pullBack(graph, y, dy, forward(values), BATCH_SIZE);
+        /** How far <y, dy> grows along random steps in some tensors, by differences and by the gradient; and how large a term of it is. */
+        const along = (tensors: readonly Value[], seed: number) => {
+          const draw = uniform(seed);
+          const directions = tensors.map((tensor) => {
+            const data = values.get(tensor.name) as Float32Array;
+            const scale = Math.sqrt(data.reduce((sum, v) => sum + v * v, 0) / data.length) || 1;
+            return Float64Array.from(data, () => scale * draw());
+          });
+          const at = (step: number) => {
+            const moved = new Map<string, ArrayLike<number>>(values);
+            tensors.forEach((tensor, index) => {
+              const data = values.get(tensor.name) as Float32Array;
+              moved.set(
+                tensor.name,
+                Float64Array.from(data, (v, i) => v + step * directions[index]![i]!),
+              );
+            });
+            return (forward(moved).get(y) as Float64Array).reduce((sum, v, i) => sum + v * dy[i]!, 0);
+          };
+          let expected = 0;
+          let squares = 0;
+          tensors.forEach((tensor, index) => {
+            (gradient.get(tensor) as Float64Array).forEach((g, i) => {
+              expected += g * directions[index]![i]!;
+              squares += (g * directions[index]![i]!) ** 2;
+            });
+          });
+          return { difference: (at(STEP) - at(-STEP)) / (2 * STEP), expected, scale: Math.sqrt(squares) };
+        };
+        return { along, learnt: learntOf(graph) };
+      };
+      // A step of 1e-6: rounding leaves 1e-10, curvature 1e-12, and of a hundred thousand ReLUs one or the other switches on the way.
+      const STEP = 1e-6;
+      // Two networks always, the others in the slow tier.
+      const always = label === 'nns2' || label === 'nn4.small2';
+      if (always || process.env.FACENET_TIER === 'all')
+        test(`${label}: all tensors`, { timeout: 600_000 }, () => {
+          const { along, learnt } = prepare();
+          for (const seed of [1, 2, 3]) {
+            const { difference, expected, scale } = along(learnt, seed);
+            expect(scale).toBeGreaterThan(0);
+            expect(Math.abs(difference - expected), `direction ${seed}`).toBeLessThan(1e-3 * scale);
+          }
+        });
+      if (process.env.FACENET_TIER === 'all') {
+        test(`${label}: each tensor`, { timeout: 3_600_000 }, () => {
+          const { along, learnt } = prepare();
+          const whole = along(learnt, 1).scale;
+          for (const [index, tensor] of learnt.entries()) {
+            for (const seed of [1, 2, 3]) {
+              const { difference, expected, scale } = along([tensor], 3 * index + seed);
+              // Of a bias before batch norm the gradient is 0.
+              expect(Math.abs(difference - expected), tensor.name).toBeLessThan(1e-3 * scale + 1e-7 * whole);
+            }
+          }
+        });
+      }
+    }
+  });
+}
+
 const partial = `${process.env.FACENET_SHARED ?? '../shared'}/data/weights/openface-nn4.small2.v1-partial.safetensors`;
 describe.skipIf(!existsSync(partial))(`OpenFace's weights (skipped loudly without ${partial})`, () => {
   for (const backend of opened) {
