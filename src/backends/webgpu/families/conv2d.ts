@@ -78,10 +78,10 @@ export function tiles(problem: Convolution, adapter: WebGpuAdapter, vec4: boolea
 }
 
 /**
- * Three tiles only: each costs a second or more to compile. By cost for one image, in vector instructions of a step of four input
- * channels. Eight lanes and more, as machine code by LLVM: loads run lane by lane and a vec4 costs 60. Lanes as pixels pay where weights
- * are read many times, in large maps under large windows. Four lanes (machine code that keeps next to nothing in registers): a vec4
- * costs 85 fmas, so tiles are larger; the last two are for small maps and few channels.
+ * Three tiles only: each costs seconds to compile where shaders become machine code by LLVM. Four lanes: 12 pixels by lanes of
+ * channels were the best of all for every layer measured; 18 by twice as many channels save a fifth of the instructions, but loading a
+ * network takes twice as long. Eight and more: by cost for one image, in vector instructions of a step of four input channels, where
+ * loads run lane by lane and a vec4 costs 60. Lanes as pixels pay where weights are read many times, in large maps under large windows.
  */
 function subgroupTiles(one: Convolution, sg: number): readonly Tile[] {
   const pixels = one.gridHeight * one.gridWidth;
@@ -100,33 +100,28 @@ function subgroupTiles(one: Convolution, sg: number): readonly Tile[] {
       names: PLAIN_NAMES,
     },
   });
-  const [load, step] = sg === 4 ? [85, 16] : [60, 20];
-  const byChannels = (m: number, v: number) => ({
-    cost: ceil(pixels, m) * ceil(one.outChannels, 4 * v * sg) * ((ceil(m, sg) + 4 * v) * load + m * v * step),
+  const byChannels = (m: number) => ({
+    cost: ceil(pixels, m) * ceil(one.outChannels, 4 * sg) * ((ceil(m, sg) + 4) * 60 + m * 20),
     tile: {
       file,
       kernel: 'forwardChannels',
-      constants: { SG: sg, CM: m, CV: v },
+      constants: { SG: sg, CM: m, CV: 1 },
       pixels: m,
-      block: 4 * v * sg,
+      block: 4 * sg,
       names: PLAIN_NAMES,
     },
   });
-  const all =
-    sg === 4
-      ? [byChannels(18, 2), byChannels(9, 4), byChannels(12, 1)]
-      : [byChannels(12, 1), byChannels(16, 1), byPixels(4)];
-  return all.sort((a, b) => a.cost - b.cost).map(({ tile }) => tile);
+  const all = [byChannels(12), byChannels(16), byPixels(4)];
+  return (sg === 4 ? all : all.sort((a, b) => a.cost - b.cost)).map(({ tile }) => tile);
 }
 
 function subgroupImageTile(sg: number): Tile {
-  const [m, v] = sg === 4 ? [16, 2] : [16, 1];
   return {
     file: 'conv2d.subgroups',
     kernel: 'forwardImage',
-    constants: { SG: sg, IM: m, IV: v },
-    pixels: m,
-    block: 4 * v * sg,
+    constants: { SG: sg, IM: 16, IV: 1 },
+    pixels: 16,
+    block: 4 * sg,
     names: { ...PLAIN_NAMES, x: 'image' },
   };
 }
@@ -506,7 +501,7 @@ function flippedProblem(forward: Convolution): Convolution {
 /** dweight by subgroup tiles; rows are (tap, input channel). */
 export function weightGradientLowering(problem: Convolution, sg: number, vec4: boolean): Lowering {
   const rows = problem.kernelHeight * problem.kernelWidth * problem.channels;
-  // Four lanes: larger tiles, as in subgroupTiles.
+  // Four lanes keep next to nothing in registers, so larger tiles pay; only training compiles them.
   const [m, v] = sg === 4 ? [vec4 ? 6 : 21, 2] : [vec4 ? 4 : 8, 1];
   const [kernel, x, constants, height]: [string, string, Record<string, number>, number] = vec4
     ? ['weightGradient', 'x', { SG: sg, WM: m, WV: v }, 4 * m]
