@@ -501,11 +501,9 @@ function flippedProblem(forward: Convolution): Convolution {
 /** dweight by subgroup tiles; rows are (tap, input channel). */
 export function weightGradientLowering(problem: Convolution, sg: number, vec4: boolean): Lowering {
   const rows = problem.kernelHeight * problem.kernelWidth * problem.channels;
-  // Four lanes keep next to nothing in registers, so larger tiles pay; only training compiles them.
-  const [m, v] = sg === 4 ? [vec4 ? 6 : 21, 2] : [vec4 ? 4 : 8, 1];
   const [kernel, x, constants, height]: [string, string, Record<string, number>, number] = vec4
-    ? ['weightGradient', 'x', { SG: sg, WM: m, WV: v }, 4 * m]
-    : ['weightGradientImage', 'image', { SG: sg, XM: m, XV: v }, m];
+    ? ['weightGradient', 'x', { SG: sg, WM: 4, WV: 1 }, 16]
+    : ['weightGradientImage', 'image', { SG: sg, XM: 8, XV: 1 }, 8];
   return {
     steps: [
       {
@@ -514,7 +512,7 @@ export function weightGradientLowering(problem: Convolution, sg: number, vec4: b
         constants,
         tensors: { [x]: 'x', dy: 'dy', dweight: 'dweight' },
         params: { ...problem },
-        launch: { workgroups: [ceil(rows, height) * ceil(problem.outChannels, 4 * v * sg)] },
+        launch: { workgroups: [ceil(rows, height) * ceil(problem.outChannels, 4 * sg)] },
       },
     ],
   };
