@@ -5,9 +5,7 @@ import type { CreateOptions, Host } from '../facenet-gpu.ts';
 import { Embedder, pack } from '../faces/embedder.ts';
 import { type Preprocessing, place } from '../faces/preprocessing.ts';
 import { cost, layers } from '../graph/accounting.ts';
-import { Graph } from '../graph/graph.ts';
-import { BATCH } from '../graph/shape.ts';
-import { parametersOf } from '../networks/initialise.ts';
+import { inferenceGraph, parametersOf } from '../networks/initialise.ts';
 import type { Network, NetworkName } from '../networks/network.ts';
 import { networks } from '../networks/networks.ts';
 import { forecasting } from '../plan/forecast.ts';
@@ -87,12 +85,10 @@ async function surveyOf(
   timed: readonly number[],
 ): Promise<NetworkSurvey> {
   const { name, input, dimensions } = network;
-  const graph = new Graph();
-  network.build(graph.input('x', [BATCH, input.height, input.width, 3]), { mode: 'inference' });
   const memory: Record<number, number | null> = {};
   for (const batch of batches) memory[batch] = await planned(network, backend, precision, batch);
   const measured = timed.length > 0 ? await milliseconds(network, backend, precision, timed) : {};
-  return { name, ...cost(layers(graph)), input, dimensions, memory, ...measured };
+  return { name, ...cost(layers(inferenceGraph(network, {}, input))), input, dimensions, memory, ...measured };
 }
 
 /** Bytes of store and plan, without allocating them. */
