@@ -215,7 +215,16 @@ async function openWasm(
   try {
     const module = await host.wasmModule(`facenet${shared ? '' : '.single'}${relaxed ? '.relaxed' : ''}.wasm`);
     const startThread = () => workers.shift() as Thread;
-    backend = await WasmBackend.create({ module, relaxed, shared, threads: count, apart, why, startThread });
+    backend = await WasmBackend.create({
+      module,
+      relaxed,
+      shared,
+      threads: count,
+      cores: host.cores,
+      apart,
+      why,
+      startThread,
+    });
   } catch (error) {
     await Promise.all(workers.map((worker) => worker.terminate()));
     throw error;

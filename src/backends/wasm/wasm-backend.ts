@@ -26,7 +26,9 @@ export interface WasmBackendOptions {
   readonly apart?: boolean;
   /** Starts a worker that runs `thread.ts`. Required for workers. */
   readonly startThread?: () => Thread;
-  /** Tries before a waiting thread sleeps. */
+  /** Processors that the threads share with everything else. Default: one. */
+  readonly cores?: number;
+  /** Tries before a waiting thread sleeps. Default: many where each thread may have a processor of its own. */
   readonly spin?: number;
   /** Most bytes of linear memory; default 4 GiB, less where the runtime refuses. */
   readonly maximumBytes?: number;
@@ -37,8 +39,13 @@ export interface WasmBackendOptions {
 const CONTROL = 1024;
 const HEAP = 65536;
 const PAGE = 65536;
-/** About fifty microseconds: as long as it takes to wake a sleeping thread. */
-const SPIN = 65536;
+/** About fifty microseconds: as long as it takes to wake a sleeping thread. Longer, a thread too many takes the time of those that have work. */
+const SHORT_SPIN = 2 ** 16;
+/**
+ * About 800 microseconds, where each thread may have a processor: longer than any step of a face network. A thread that sleeps
+ * between steps looks idle, and schedulers that save power then keep two such threads on one processor for tens of milliseconds.
+ */
+const LONG_SPIN = 2 ** 20;
 
 class WasmProgram implements Program {
   readonly steps: readonly Step[];
@@ -76,7 +83,7 @@ type Runner = (records: number, count: number) => Promise<number>;
 export class WasmBackend implements Backend {
   readonly name = 'wasm';
   readonly description: string;
-  readonly families: Families;
+  families: Families;
   readonly zeroBlock = false;
   readonly threadScratch = true;
   readonly maxBufferBytes: number;
@@ -112,7 +119,8 @@ export class WasmBackend implements Backend {
 
   /** @throws 'device' when the module or the workers do not start, 'memory' when no linear memory can be had. */
   static async create(options: WasmBackendOptions): Promise<WasmBackend> {
-    const { module, shared, threads, apart = false, startThread, spin = SPIN } = options;
+    const { module, shared, threads, apart = false, startThread, cores = 1 } = options;
+    const { spin = threads > cores ? SHORT_SPIN : LONG_SPIN } = options;
     if (!(Number.isInteger(threads) && threads >= 1))
       throw new FaceNetError('input', `wasm: threads must be a whole number from 1, got ${threads}.`);
     const workers = threads > 1 || apart;
