@@ -37,6 +37,7 @@ import { sha256 } from './io/sha256.ts';
 import { inferenceGraph, initialise, type ParameterInfo, parametersIn, parametersOf } from './networks/initialise.ts';
 import type { Network, NetworkName, Variant } from './networks/network.ts';
 import { networks } from './networks/networks.ts';
+import type { Backend } from './plan/runner.ts';
 import { Store } from './plan/store.ts';
 import type { Dataset, TrainingImage } from './train/dataset.ts';
 import type {
@@ -155,9 +156,17 @@ export interface CreateOptions extends Watch {
   readonly batchSize?: number;
   /** Mean of the image's and its mirror's embedding, renormalised: about one point of accuracy for twice the time. */
   readonly mirror?: boolean;
+  /**
+   * WebGPU: measure which kernels are fastest on this device, the first time, and remember it in `cache`. Takes seconds; the bits of results
+   * are the same with and without. Default false: by a table.
+   */
+  readonly tune?: boolean;
   /** SHA-256 that the downloaded model file must have, in hexadecimal. */
   readonly sha256?: string;
-  /** Where downloaded model files are kept; default: the Cache API where `sha256` is given, nothing otherwise. `false` keeps nothing. */
+  /**
+   * Where downloaded model files, and what `tune` measured, are kept; default: in Node the user's cache folder, in browsers the Cache API
+   * (a model only where `sha256` is given). `false` keeps nothing.
+   */
   readonly cache?: false | ModelCache;
 }
 
@@ -254,6 +263,8 @@ export interface TrainOptions extends Omit<TrainerOptions, 'validation'> {
 export interface Host extends BackendHost {
   /** As sha256() of io/, where this place has a faster one. */
   sha256?(bytes: Uint8Array): Promise<string>;
+  /** Where measurements of this machine are kept, as the option says; nowhere in places without storage. */
+  kept(cache: CreateOptions['cache']): ModelCache | undefined;
   /** Pixels of an image, upright. @throws 'image' or 'input'. */
   readImage(source: Exclude<ImageSource, Pixels>): Promise<Pixels>;
   /** Bytes of a model by packaged name, path or URL, and what to call it. @throws 'model'. */
@@ -610,28 +621,8 @@ export class FaceNet {
   /** Time per kernel of one batch, from the device's clock where it has one; medians over `runs`. */
   async profile({ batch, runs = 5, signal }: { batch?: number; runs?: number } & Watch = {}): Promise<Profile> {
     return this.#enqueue('profile', signal, async () => {
-      const { plan } = this.#device.embedder;
-      await plan.profile(batch);
-      const measured: Awaited<ReturnType<typeof plan.profile>>[] = [];
-      for (let run = 0; run < runs; run++) measured.push(await plan.profile(batch));
-      const { steps, timing } = measured[0] as (typeof measured)[number];
-      const profiled = steps.map((step, index) => {
-        const times = measured.map(({ milliseconds }) => milliseconds[index] as number).sort((x, y) => x - y);
-        const bytes = Object.values(step.tensors).reduce(
-          (sum, tensor) => sum + (tensor ? tensor.elements * (tensor.dtype === 'u8' ? 1 : 4) : 0),
-          0,
-        );
-        return {
-          name: step.label,
-          operator: `${step.operator}.${step.kernel}`,
-          milliseconds: times[times.length >> 1] as number,
-          multiplyAdds: step.multiplyAdds,
-          bytes,
-        };
-      });
-      const milliseconds = profiled.reduce((sum, layer) => sum + layer.milliseconds, 0);
-      const multiplyAdds = profiled.reduce((sum, layer) => sum + layer.multiplyAdds, 0);
-      return { milliseconds, gflops: (2 * multiplyAdds) / (milliseconds * 1e6), layers: profiled, timing };
+      const { profilePlan } = await import('./facenet-gpu/profile.ts');
+      return profilePlan(this.#device.embedder.plan, batch, runs);
     });
   }
 
@@ -961,7 +952,7 @@ async function loadOnto(
   options: CreateOptions,
   check: () => void,
 ): Promise<Parts> {
-  const { model, onProgress, mirror: mirrored = false, precision = 'f32' } = options;
+  const { model, onProgress, mirror: mirrored = false, precision = 'f32', tune = false } = options;
   const { file, name, digest } = await openModel(host, model, options);
   onProgress?.({ phase: 'verify', done: 1, total: 1 });
   const network = networkOf(file.metadata, name);
@@ -971,6 +962,9 @@ async function loadOnto(
   const expected = parametersIn(graph);
   matchTensors(expected, file.tensors, { source: name });
   const halves = precision === 'f16' ? await import('./plan/halves.ts') : undefined;
+  const tuner = tune
+    ? new (await import('./facenet-gpu/tuning.ts')).EmbedderTuner(host.kept(options.cache), options)
+    : undefined;
   check();
   let first: Promise<Opened> | undefined = opening;
   let hash: Promise<string> | undefined;
@@ -992,7 +986,11 @@ async function loadOnto(
       await opened.backend.run([], []);
       check();
       const hardware = opened.backend.name === 'webgpu' && !opened.why.includes('(software)');
-      embedder = await fittingEmbedder(network, build, preprocessing, opened, store, batchSize ?? (hardware ? 32 : 8));
+      const fitting = (backend: Backend, weights: Store) =>
+        fittingEmbedder(network, build, preprocessing, backend, weights, batchSize ?? (hardware ? 32 : 8));
+      embedder = tuner
+        ? await tuner.embedder(opened.backend, store, fitting, (made) => warmUp(made, preprocessing))
+        : await fitting(opened.backend, store);
       const warm = warmUp(embedder, preprocessing);
       // While the device computes.
       hash ??= weightsHash(expected, host.sha256 ?? sha256, (parameter) => {
@@ -1019,7 +1017,7 @@ async function loadOnto(
     if (!again) throw error;
     device = again;
   }
-  onProgress?.({ phase: 'compile', done: 1, total: 1 });
+  if (!tuner) onProgress?.({ phase: 'compile', done: 1, total: 1 });
   try {
     check();
   } catch (error) {
@@ -1195,13 +1193,13 @@ async function fittingEmbedder(
   network: Network,
   build: Variant,
   preprocessing: Preprocessing,
-  opened: Opened,
+  backend: Backend,
   store: Store,
   batchSize: number,
 ): Promise<Embedder> {
   for (let size = batchSize; ; size = Math.floor(size / 2)) {
     try {
-      return await Embedder.create(network, build, preprocessing, opened.backend, store, size);
+      return await Embedder.create(network, build, preprocessing, backend, store, size);
     } catch (error) {
       if (!(error instanceof FaceNetError && error.code === 'memory' && size > 1)) throw error;
     }

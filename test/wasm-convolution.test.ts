@@ -7,6 +7,7 @@ import { Graph } from '../src/graph/graph.ts';
 import { BATCH, size } from '../src/graph/shape.ts';
 import { add } from '../src/ops/add.ts';
 import { conv2d } from '../src/ops/conv2d.ts';
+import { bindFamilies } from '../src/plan/lowering.ts';
 import { Plan } from '../src/plan/plan.ts';
 import type { Backend } from '../src/plan/runner.ts';
 import { Store } from '../src/plan/store.ts';
@@ -165,7 +166,7 @@ function plainKernels(backend: Backend): Backend {
   return {
     name: backend.name,
     description: backend.description,
-    families: { find: () => undefined },
+    families: bindFamilies({}, undefined),
     zeroBlock: backend.zeroBlock,
     threadScratch: backend.threadScratch,
     maxBufferBytes: backend.maxBufferBytes,

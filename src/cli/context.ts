@@ -12,6 +12,7 @@ export interface GlobalOptions {
   readonly threads?: number;
   readonly batch?: number;
   readonly precision?: 'f32' | 'f16';
+  readonly tune?: boolean;
 }
 
 /** Options of the commands that read photos. */
@@ -59,7 +60,7 @@ export class Context {
     use: (net: FaceNetGPU) => Promise<T>,
     model: CreateOptions['model'] = this.#options.model,
   ): Promise<T> {
-    const { backend, threads, batch, precision } = this.#options;
+    const { backend, threads, batch, precision, tune } = this.#options;
     const options: CreateOptions = {
       model,
       backend,
@@ -67,6 +68,7 @@ export class Context {
       ...(threads !== undefined && { threads }),
       ...(batch !== undefined && { batchSize: batch }),
       ...(precision !== undefined && { precision }),
+      ...(tune && { tune }),
     };
     const net = await FaceNetGPU.create(options);
     try {

@@ -95,6 +95,7 @@ function commandLine(
     .option('--threads <n>', 'threads of the wasm backend', wholeNumber(1, 64))
     .option('--batch <n>', 'faces computed together', wholeNumber(1, 1024))
     .addOption(new Option('--precision <kind>', 'how weights are kept in memory').choices(['f32', 'f16']))
+    .option('--tune', 'on WebGPU: measure which kernels are fastest on this device, once')
     .addOption(new Option('--json', 'answer as one JSON document').conflicts('jsonl'))
     .option('--jsonl', 'answer as JSON, a line per item as soon as it is ready')
     .option('--quiet', 'no progress, warnings or timings')

@@ -22,6 +22,15 @@ export type Launch =
   | { readonly invocations: number }
   | { readonly workgroups: readonly [x: number, y?: number, z?: number] };
 
+/** Where one of several kernels with equal bits is taken: the first, or the one that a tuner found to be faster here. */
+export interface Choice {
+  /** What is computed, of one image: choices with equal keys are made alike. */
+  readonly key: string;
+  /** Names of the kernels; the first is the default. */
+  readonly variants: readonly string[];
+  readonly taken: string;
+}
+
 /** One kernel run inside an entry. Tensors are named as the kernel names them and refer to inputs, output or scratch. */
 export interface KernelStep {
   /** Kernel name inside the operator's files: WGSL entry point, and export `<op><Kernel>` of the AssemblyScript twin. */
@@ -34,6 +43,8 @@ export interface KernelStep {
   readonly launch: Launch;
   /** Module constants of the WGSL file to be replaced (tiles). Changes the speed, never the answer. */
   readonly constants?: Readonly<Record<string, number>>;
+  /** Other kernels could have been taken here. */
+  readonly choice?: Choice;
 }
 
 /** What an entry becomes on a backend: kernels in order, and the memory they need besides inputs and output. */

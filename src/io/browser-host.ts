@@ -113,6 +113,11 @@ export class BrowserHost {
     );
   }
 
+  /** What may be kept between visits: the cache given, else the Cache API where there is one. */
+  kept(cache: false | ModelCache | undefined): ModelCache | undefined {
+    return cache === false ? undefined : (cache ?? cacheStorage());
+  }
+
   /** A packaged model by its name, or a file by its URL. A file is kept in the Cache API only where `sha256` names it, or in a cache given. */
   async readModel(source: string | URL, options: DownloadOptions = {}): Promise<{ bytes: Uint8Array; name: string }> {
     const text = String(source);

@@ -1,4 +1,4 @@
-import type { Attributes, Lowering, Shapes } from '../graph/operator.ts';
+import type { Attributes, Choice, Lowering, Shapes } from '../graph/operator.ts';
 
 /** Where a tensor lies inside its buffer, in elements. Kernels that load vec4s want both divisible by four. */
 export interface View {
@@ -32,9 +32,14 @@ export interface Family<Adapter> {
 /** Rows in order of preference; the first whose `when` holds is taken. */
 export type FamilyTable<Adapter> = readonly Family<Adapter>[];
 
+/** Kernels that a tuner prefers to the defaults: names of variants by the key of the choice. */
+export type Preferred = ReadonlyMap<string, string>;
+
 /** What a plan asks of a backend's tables, whatever the adapter looks like. */
 export interface Families {
   find(operator: string, entry: string, shapes: Shapes, attributes: Attributes, views: Views): Chosen | undefined;
+  /** The same tables with other defaults, of equal bits. */
+  preferring(preferred: Preferred): Families;
 }
 
 export interface Chosen {
@@ -43,17 +48,47 @@ export interface Chosen {
   lower(shapes: Shapes, attributes: Attributes, views: Views): Lowering;
 }
 
-/** Binds tables, keyed by operator, to one adapter. */
+/** One of variants that give equal bits: what is preferred for this key, else the first; and what there was to choose from. */
+export function pick<T>(
+  key: string,
+  variants: readonly T[],
+  nameOf: (variant: T) => string,
+  preferred?: Preferred,
+): { readonly variant: T; readonly choice?: Choice } {
+  const names = variants.map(nameOf);
+  const index = Math.max(0, names.indexOf(preferred?.get(key) ?? ''));
+  const variant = variants[index] as T;
+  return names.length > 1 ? { variant, choice: { key, variants: names, taken: names[index] as string } } : { variant };
+}
+
+/**
+ * Binds tables, keyed by operator, to one adapter. Tables that have variants of a kernel themselves pick by `adapter.preferred`.
+ * Rows of one order are variants of each other.
+ */
 export function bindFamilies<Adapter>(
   tables: Readonly<Record<string, FamilyTable<Adapter>>>,
   adapter: Adapter,
 ): Families {
+  const { preferred } = (adapter ?? {}) as { readonly preferred?: Preferred };
   return {
     find(operator, entry, shapes, attributes, views) {
-      const row = tables[operator]?.find(
+      const rows = (tables[operator] ?? []).filter(
         (family) => family.entry === entry && family.when(shapes, attributes, adapter, views),
       );
-      return row && { name: row.name, order: row.order, lower: (s, a, v) => row.lower(s, a, adapter, v) };
+      const [first] = rows;
+      if (!first) return undefined;
+      const equal = rows.filter(({ order }) => order === first.order);
+      const key = equal.length > 1 ? `${operator}.${entry} ${JSON.stringify([shapes, attributes])}` : '';
+      const { variant, choice } = pick(key, equal, ({ name }) => name, preferred);
+      return {
+        name: variant.name,
+        order: variant.order,
+        lower(s, a, v) {
+          const lowering = variant.lower(s, a, adapter, v);
+          return choice ? { ...lowering, steps: lowering.steps.map((step) => ({ ...step, choice })) } : lowering;
+        },
+      };
     },
+    preferring: (wanted) => bindFamilies(tables, { ...adapter, preferred: wanted }),
   };
 }

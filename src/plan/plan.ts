@@ -424,6 +424,7 @@ class Layout {
         launch: step.launch,
         constants: step.constants ?? {},
         multiplyAdds,
+        ...(step.choice && { choice: step.choice }),
       };
     };
     for (const [name, made] of Object.entries(lowering.packed ?? {})) {

@@ -39,8 +39,10 @@ export interface Backend {
   readonly description: string;
   /** Resolves when the device is lost while it is in use; absent where it cannot be. */
   readonly lost?: Promise<unknown>;
-  /** Names adapter and driver where results depend on them: part of the order class. */
-  readonly families: Families;
+  /** Tables of kernels. Plans ask when they are made: another table, of equal bits, changes none that is there. */
+  families: Families;
+  /** Adapter, driver and runtime: what times of kernels depend on. Absent where there is nothing to tune. */
+  readonly identity?: string;
   /** Activation buffers begin with a block of zeros, at least one pixel of the widest tensor, that no kernel writes. */
   readonly zeroBlock: boolean;
   /** Scratch of kernels that take `threadFloats` is each thread's own, so that a plan's steps can share one piece of it. */

@@ -1,4 +1,4 @@
-import type { DType, Launch } from '../graph/operator.ts';
+import type { Choice, DType, Launch } from '../graph/operator.ts';
 
 /** Memory of a backend. Opaque to plans; `bytes` is what was asked for. */
 export interface DeviceBuffer {
@@ -37,4 +37,6 @@ export interface Step {
   readonly launch: Launch;
   readonly constants: Readonly<Record<string, number>>;
   readonly multiplyAdds: number;
+  /** Other kernels could have been taken here: what a tuner may change. */
+  readonly choice?: Choice;
 }

@@ -63,6 +63,13 @@ export class Store {
     return this.#slots.get(name)?.parts ?? [];
   }
 
+  /** A store of the same names and shapes, all zero, on another backend. */
+  like(backend: Backend): Store {
+    const other = new Store(backend);
+    for (const [name, { shape }] of this.#slots) other.define(name, shape);
+    return other;
+  }
+
   /** Makes a zero tensor unless one of this name and shape is there. */
   define(name: string, shape: Shape): void {
     const known = this.#slots.get(name);

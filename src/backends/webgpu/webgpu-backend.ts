@@ -1,6 +1,6 @@
 import { FaceNetError } from '../../errors.ts';
 import type { Launch } from '../../graph/operator.ts';
-import { bindFamilies, type Families } from '../../plan/lowering.ts';
+import { bindFamilies, type Families, type Preferred } from '../../plan/lowering.ts';
 import { align } from '../../plan/memory.ts';
 import type { Backend, Counters, Program, Read, StepTimes } from '../../plan/runner.ts';
 import type { DeviceBuffer, Step, TensorRef } from '../../plan/step.ts';
@@ -13,7 +13,6 @@ const COPY_SRC = 0x4;
 const COPY_DST = 0x8;
 const UNIFORM = 0x40;
 const STORAGE = 0x80;
-const QUERY_RESOLVE = 0x200;
 const MAP_MODE_READ = 0x1;
 
 /** Bytes between the Params of two steps: the largest minUniformBufferOffsetAlignment there is. */
@@ -30,6 +29,8 @@ export interface WebGpuAdapter {
   readonly subgroups: number | false;
   readonly f16: boolean;
   readonly limits: GPUSupportedLimits;
+  /** What a tuner found to be faster than the tables' defaults. */
+  readonly preferred?: Preferred;
 }
 
 export interface WebGpuBackendOptions {
@@ -80,7 +81,8 @@ class WebGpuProgram implements Program {
 export class WebGpuBackend implements Backend {
   readonly name = 'webgpu';
   readonly description: string;
-  readonly families: Families;
+  families: Families;
+  readonly identity: string;
   readonly zeroBlock = true;
   readonly threadScratch = false;
   readonly maxBufferBytes: number;
@@ -126,6 +128,12 @@ export class WebGpuBackend implements Backend {
       limits: device.limits,
     };
     this.families = bindFamilies(webgpuFamilies, this.adapter);
+    // Browsers hide the driver: their own version stands for it.
+    this.identity = JSON.stringify([
+      [info.vendor, info.architecture, info.device, info.description],
+      [options.software, this.adapter.subgroups, this.adapter.f16],
+      globalThis.navigator?.userAgent ?? '',
+    ]);
     this.description =
       options.why ??
       `webgpu on ${[info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(' ')}${options.software ? ' (software)' : ''}`;
@@ -288,9 +296,13 @@ export class WebGpuBackend implements Backend {
     this.#live();
     const prepared = program as WebGpuProgram;
     const { groups } = this.#load(prepared, steps);
-    return this.device.features.has('timestamp-query')
-      ? this.#profileByTimestamps(prepared, groups)
-      : this.#profileByClock(prepared, groups);
+    const { timeDispatches } = await import('./step-times.ts');
+    return timeDispatches(
+      this.device,
+      steps.length,
+      (pass, index) => record(pass, prepared, groups, index, index + 1),
+      (done) => this.#orLost(done),
+    );
   }
 
   counters(): Counters {
@@ -371,55 +383,6 @@ export class WebGpuBackend implements Backend {
       this.#encoded.set(steps, encoded);
     }
     return encoded;
-  }
-
-  async #profileByTimestamps(program: WebGpuProgram, groups: Encoded['groups']): Promise<StepTimes> {
-    const { device } = this;
-    const count = program.prepared.length;
-    const querySet = device.createQuerySet({ type: 'timestamp', count: count * 2 });
-    const resolved = device.createBuffer({ size: count * 16, usage: QUERY_RESOLVE | COPY_SRC });
-    const staging = device.createBuffer({ size: count * 16, usage: MAP_READ | COPY_DST });
-    try {
-      const encoder = device.createCommandEncoder();
-      program.prepared.forEach((_, index) => {
-        const pass = encoder.beginComputePass({
-          timestampWrites: { querySet, beginningOfPassWriteIndex: index * 2, endOfPassWriteIndex: index * 2 + 1 },
-        });
-        record(pass, program, groups, index, index + 1);
-        pass.end();
-      });
-      encoder.resolveQuerySet(querySet, 0, count * 2, resolved, 0);
-      encoder.copyBufferToBuffer(resolved, 0, staging, 0, count * 16);
-      device.queue.submit([encoder.finish()]);
-      await this.#orLost(staging.mapAsync(MAP_MODE_READ));
-      const times = new BigUint64Array(staging.getMappedRange());
-      return {
-        milliseconds: Array.from(
-          { length: count },
-          (_, i) => Number((times[2 * i + 1] as bigint) - (times[2 * i] as bigint)) / 1e6,
-        ),
-        timing: 'timestamp',
-      };
-    } finally {
-      querySet.destroy();
-      resolved.destroy();
-      staging.destroy();
-    }
-  }
-
-  async #profileByClock(program: WebGpuProgram, groups: Encoded['groups']): Promise<StepTimes> {
-    const milliseconds: number[] = [];
-    for (let index = 0; index < program.prepared.length; index++) {
-      const start = performance.now();
-      const encoder = this.device.createCommandEncoder();
-      const pass = encoder.beginComputePass();
-      record(pass, program, groups, index, index + 1);
-      pass.end();
-      this.device.queue.submit([encoder.finish()]);
-      await this.#orLost(this.device.queue.onSubmittedWorkDone());
-      milliseconds.push(performance.now() - start);
-    }
-    return { milliseconds, timing: 'wall' };
   }
 
   #stage(bytes: number): GPUBuffer {

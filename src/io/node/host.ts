@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import { FaceNetError } from '../../errors.ts';
-import { type DownloadProgress, fetchModel } from '../fetch-model.ts';
+import { type DownloadProgress, fetchModel, type ModelCache } from '../fetch-model.ts';
 import { readModelFile } from '../model-file.ts';
 import { directoryCache } from './directory-cache.ts';
 import { ImageReader, readWholeFile } from './image-files.ts';
@@ -30,10 +30,16 @@ interface Watched {
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: DownloadProgress) => void;
   /** `false` keeps nothing, a text is the folder to keep models in; default: the user's cache folder. */
-  readonly cache?: unknown;
+  readonly cache?: Cache;
   /** Looks at a download before it is kept; default: it must be a model file. */
   readonly check?: (bytes: Uint8Array) => void;
 }
+
+/** Where files are kept: nowhere, in a folder, or as the user does it. */
+type Cache = false | string | ModelCache | undefined;
+
+const kept = (cache: Cache): ModelCache | undefined =>
+  cache === false ? undefined : typeof cache === 'object' ? cache : directoryCache(cache);
 
 /** A host of its own for each object: it keeps one JPEG decoder. */
 export function createNodeHost() {
@@ -114,6 +120,8 @@ export function createNodeHost() {
       };
     },
 
+    kept,
+
     /** OpenSSL's: WebCrypto copies its input first. */
     async sha256(bytes: Uint8Array): Promise<string> {
       return createHash('sha256').update(bytes).digest('hex');
@@ -139,7 +147,7 @@ export function createNodeHost() {
       const text = String(source);
       if (/^https?:/i.test(text)) {
         const bytes = await fetchModel(text, {
-          cache: cache === false ? false : directoryCache(...(typeof cache === 'string' ? [cache] : [])),
+          cache: kept(cache) ?? false,
           check,
           ...(signal ? { signal } : {}),
           ...(onProgress ? { onProgress } : {}),

@@ -1,7 +1,7 @@
-import type { KernelStep, Lowering, Shapes } from '../../../graph/operator.ts';
+import type { Choice, KernelStep, Lowering, Shapes } from '../../../graph/operator.ts';
 import { columns, type Shape } from '../../../graph/shape.ts';
 import { type Conv2d, conv2dOperator } from '../../../ops/conv2d.ts';
-import type { FamilyTable, Views } from '../../../plan/lowering.ts';
+import { type FamilyTable, pick, type Views } from '../../../plan/lowering.ts';
 import type { WebGpuAdapter } from '../webgpu-backend.ts';
 
 /**
@@ -42,6 +42,8 @@ export interface Tile {
   readonly block: number;
   /** What the entry point calls its tensors. */
   readonly names: TileNames;
+  /** The others that could have been taken. */
+  readonly choice?: Choice;
 }
 
 interface TileNames {
@@ -78,9 +80,9 @@ export function tiles(problem: Convolution, adapter: WebGpuAdapter, vec4: boolea
 }
 
 /**
- * Three tiles only: each costs seconds to compile where shaders become machine code by LLVM. Four lanes: 12 pixels by lanes of
+ * Few tiles: each costs seconds to compile where shaders become machine code by LLVM. Four lanes: 12 pixels by lanes of
  * channels were the best of all for every layer measured; 18 by twice as many channels save a fifth of the instructions, but loading a
- * network takes twice as long. Eight and more: by cost for one image, in vector instructions of a step of four input channels, where
+ * network takes twice as long, so they are the last, for tuners. Eight and more: by cost for one image, in vector instructions of a step of four input channels, where
  * loads run lane by lane and a vec4 costs 60. Lanes as pixels pay where weights are read many times, in large maps under large windows.
  */
 function subgroupTiles(one: Convolution, sg: number): readonly Tile[] {
@@ -100,19 +102,19 @@ function subgroupTiles(one: Convolution, sg: number): readonly Tile[] {
       names: PLAIN_NAMES,
     },
   });
-  const byChannels = (m: number) => ({
-    cost: ceil(pixels, m) * ceil(one.outChannels, 4 * sg) * ((ceil(m, sg) + 4) * 60 + m * 20),
+  const byChannels = (m: number, v = 1) => ({
+    cost: ceil(pixels, m) * ceil(one.outChannels, 4 * v * sg) * ((ceil(m, sg) + 4 * v) * 60 + m * v * 20),
     tile: {
       file,
       kernel: 'forwardChannels',
-      constants: { SG: sg, CM: m, CV: 1 },
+      constants: { SG: sg, CM: m, CV: v },
       pixels: m,
-      block: 4 * sg,
+      block: 4 * v * sg,
       names: PLAIN_NAMES,
     },
   });
   const all = [byChannels(12), byChannels(16), byPixels(4)];
-  return (sg === 4 ? all : all.sort((a, b) => a.cost - b.cost)).map(({ tile }) => tile);
+  return (sg === 4 ? [...all, byChannels(18, 2)] : all.sort((a, b) => a.cost - b.cost)).map(({ tile }) => tile);
 }
 
 function subgroupImageTile(sg: number): Tile {
@@ -203,9 +205,18 @@ function workgroupTiles(one: Convolution, { limits }: WebGpuAdapter, vec4: boole
     .map(({ tile }) => tile);
 }
 
-/** The best tile for one image: the batch has no say, so that weights are packed once for all batches. */
-export function bestTile(problem: Convolution, adapter: WebGpuAdapter, vec4: boolean): Tile {
-  return tiles(problem, adapter, vec4)[0] as Tile;
+/** 'forwardChannels{"SG":8,"CM":12,"CV":1}' */
+const tileName = ({ kernel, constants }: Tile) => kernel + JSON.stringify(constants);
+
+/**
+ * The best tile for one image, or the one a tuner found: the batch has no say, so that weights are packed once for all batches.
+ * @param slices products of this shape in one launch
+ */
+export function bestTile(problem: Convolution, adapter: WebGpuAdapter, vec4: boolean, slices = 1): Tile {
+  const all = tiles(problem, adapter, vec4);
+  const key = JSON.stringify([slices, vec4, { ...problem, batch: 1 }]);
+  const { variant, choice } = pick(key, all, tileName, adapter.preferred);
+  return choice ? { ...variant, choice } : variant;
 }
 
 /** Names of the entry's tensors in the roles of a convolution. */
@@ -249,6 +260,7 @@ export function tileStep(
           ceil(problem.outChannels, tile.block),
       ],
     },
+    ...(tile.choice && { choice: tile.choice }),
   };
 }
 
@@ -422,7 +434,7 @@ export function winogradLowering(
     padLeft: 0,
     relu: 0,
   };
-  const tile = bestTile(product, adapter, true);
+  const tile = bestTile(product, adapter, true, 16);
   const slice = packedElements(product, tile);
   const file = 'conv2d.winograd';
   const params = { ...problem, tilesY, tilesX };
