@@ -13,6 +13,9 @@ struct Params { batch : u32, height : u32, width : u32, channels : u32, outHeigh
                 x4Stride : u32, x4Offset : u32, y4Stride : u32, y4Offset : u32, dy4Stride : u32, dy4Offset : u32, dx4Stride : u32, dx4Offset : u32 }
 
 override LANES : u32 = 64u;
+const WIDE = 2u;    // pixels across of a strip
+const STRIP = 16u;  // lines of a strip
+const COLUMNS = WIDE + 2u;
 
 @group(0) @binding(0) var<uniform> params : Params;
 @group(0) @binding(1) var<storage, read> x : array<f32>;
@@ -82,6 +85,62 @@ fn forward4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) 
       }
     }
     y4[params.y4Offset + pixel * params.y4Stride + channel] = sum;
+  }
+}
+
+// forward4 of 3x3 windows with stride 1: an invocation has WIDE pixels of up to STRIP lines, and goes down line by line. A pixel of the
+// input is read once for the three lines of windows that hold it: their sums grow side by side.
+@compute @workgroup_size(LANES)
+fn forwardStrip4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  let channels = params.channels / 4u;
+  let across = (params.outWidth + WIDE - 1u) / WIDE;
+  let down = (params.outHeight + STRIP - 1u) / STRIP;
+  for (var i = id.x; i < params.batch * down * across * channels; i += groups.x * LANES) {
+    let strip = i / channels;
+    let channel = i - strip * channels;
+    let line = strip / across;
+    let ox = (strip - line * across) * WIDE;
+    let n = line / down;
+    let start = (line - n * down) * STRIP;
+    let lines = min(STRIP, params.outHeight - start);
+    let left = ox - params.padLeft;  // wraps below zero, as `row` does
+    var w : array<vec4f, 9>;
+    for (var t = 0u; t < 9u; t++) { // unroll
+      w[t] = weight4[t * channels + channel];
+    }
+    var to = params.y4Offset + ((n * params.outHeight + start) * params.outWidth + ox) * params.y4Stride + channel;
+    var upper : array<vec4f, WIDE>;
+    var middle : array<vec4f, WIDE>;
+    for (var ky = 0u; ky < lines + 2u; ky++) {
+      let row = start + ky - params.padTop;
+      let first = params.x4Offset + ((n * params.height + row) * params.width + left) * params.x4Stride + channel;
+      var v : array<vec4f, COLUMNS>;
+      for (var c = 0u; c < COLUMNS; c++) { // unroll
+        v[c] = x4[select(0u, first + c * params.x4Stride, row < params.height && left + c < params.width)];
+      }
+      // Said outright: Dawn's SPIR-V keeps what a variable without a value held in the round before.
+      var lower : array<vec4f, WIDE>;
+      for (var c = 0u; c < WIDE; c++) { // unroll
+        lower[c] = vec4f();
+      }
+      for (var kx = 0u; kx < 3u; kx++) { // unroll
+        for (var c = 0u; c < WIDE; c++) { // unroll
+          upper[c] = fma(v[c + kx], w[6u + kx], upper[c]);
+          middle[c] = fma(v[c + kx], w[3u + kx], middle[c]);
+          lower[c] = fma(v[c + kx], w[kx], lower[c]);
+        }
+      }
+      if (ky >= 2u) {
+        for (var c = 0u; c < WIDE; c++) { // unroll
+          if (ox + c < params.outWidth) { y4[to + c * params.y4Stride] = upper[c]; }
+        }
+        to += params.outWidth * params.y4Stride;
+      }
+      for (var c = 0u; c < WIDE; c++) { // unroll
+        upper[c] = middle[c];
+        middle[c] = lower[c];
+      }
+    }
   }
 }
 

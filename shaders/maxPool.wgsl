@@ -82,6 +82,29 @@ fn forward4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) 
   }
 }
 
+// forward4 with a line of pixels an invocation: divisions of integers are dear on software adapters, and so one line needs them once.
+@compute @workgroup_size(LANES)
+fn forwardLine4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  let channels = params.channels / 4u;
+  for (var i = id.x; i < params.batch * params.outHeight * channels; i += groups.x * LANES) {
+    let line = i / channels;
+    let channel = i - line * channels;
+    let n = line / params.outHeight;
+    let ys = clip(line - n * params.outHeight, params.strideY, params.sizeY, params.padTop, params.height);
+    let image = params.x4Offset + n * params.height * params.width * params.x4Stride + channel;
+    for (var ox = 0u; ox < params.outWidth; ox++) {
+      let xs = clip(ox, params.strideX, params.sizeX, params.padLeft, params.width);
+      var largest = x4[image + (ys.x * params.width + xs.x) * params.x4Stride];
+      for (var iy = ys.x; iy < ys.y; iy++) {
+        for (var ix = xs.x; ix < xs.y; ix++) {
+          largest = max(largest, x4[image + (iy * params.width + ix) * params.x4Stride]);
+        }
+      }
+      y4[params.y4Offset + (line * params.outWidth + ox) * params.y4Stride + channel] = largest;
+    }
+  }
+}
+
 @compute @workgroup_size(LANES)
 fn inputGradient(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
   let count = params.batch * params.height * params.width * params.channels;

@@ -8,6 +8,7 @@ struct Params { rows : u32, columns : u32, xStride : u32, xOffset : u32, yStride
                 y4Stride : u32, y4Offset : u32,
                 output4Stride : u32, output4Offset : u32, dy4Stride : u32, dy4Offset : u32, dx4Stride : u32, dx4Offset : u32 }
 
+const STRIP = 16u;  // rows of an invocation of forward4
 override LANES : u32 = 64u;
 
 @group(0) @binding(0) var<uniform> params : Params;
@@ -31,14 +32,17 @@ fn forward(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) g
   }
 }
 
-// forward, four channels at a time.
+// forward, four channels at a time, in rows that lie `apart` from each other.
 @compute @workgroup_size(LANES)
 fn forward4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
   let columns = params.columns / 4u;
-  for (var i = id.x; i < params.rows * columns; i += groups.x * LANES) {
-    let row = i / columns;
-    let column = i % columns;
-    y4[params.y4Offset + row * params.y4Stride + column] = max(x4[params.x4Offset + row * params.x4Stride + column], vec4f());
+  let apart = (params.rows + STRIP - 1u) / STRIP;
+  for (var i = id.x; i < apart * columns; i += groups.x * LANES) {
+    let first = i / columns;
+    let column = i - first * columns;
+    for (var row = first; row < params.rows; row += apart) {
+      y4[params.y4Offset + row * params.y4Stride + column] = max(x4[params.x4Offset + row * params.x4Stride + column], vec4f());
+    }
   }
 }
 

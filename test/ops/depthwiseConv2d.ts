@@ -74,6 +74,16 @@ export const spec: OperatorSpec = {
       shapes: { x: [2, 6, 7, 20], weight: [3, 3, 20] },
       options: { padding: 1 },
     },
+    {
+      why: '3x3, same size, more lines than a strip has, an odd number of pixels across',
+      shapes: { x: [2, 19, 5, 8], weight: [3, 3, 8] },
+      options: { padding: 1 },
+    },
+    {
+      why: '3x3, padding of two lines above and three columns before',
+      shapes: { x: [1, 4, 3, 4], weight: [3, 3, 4] },
+      options: { padding: [2, 3, 1, 2] },
+    },
     { why: '3x3 without padding', shapes: { x: [1, 5, 6, 8], weight: [3, 3, 8] } },
     {
       why: '3x3, stride 2, even size: padding below and right (TensorFlow SAME)',

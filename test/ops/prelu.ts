@@ -32,6 +32,7 @@ export const spec: OperatorSpec = {
     { why: 'one element', shapes: { x: [1, 1], slope: [1] } },
     { why: 'an odd number of channels', shapes: { x: [2, 3, 2, 7], slope: [7] } },
     { why: 'more rows than the tree is wide', shapes: { x: [2, 15, 20, 5], slope: [5] } },
+    { why: 'channels by four, rows that fill no strip', shapes: { x: [2, 5, 5, 12], slope: [12] } },
     { why: '16 channels and a tail', shapes: { x: [5, 22], slope: [22] } },
     {
       why: 'no negative value: no gradient for the slope',

@@ -13,6 +13,7 @@ export const spec: OperatorSpec = {
     { why: 'one element', shapes: { x: [1, 1] } },
     { why: 'scalar tail of one to three channels', shapes: { x: [5, 7] } },
     { why: 'an image', shapes: { x: [2, 3, 5, 12] } },
+    { why: 'channels by four, rows that fill no strip', shapes: { x: [2, 5, 5, 12] } },
     { why: 'no positive value', shapes: { x: [3, 6] }, fill: { x: (_, uniform) => -Math.abs(uniform()) } },
     {
       why: 'exactly zero: the gradient is 0',

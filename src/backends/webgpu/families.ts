@@ -8,6 +8,7 @@ import { families as linear } from './families/linear.ts';
 import { families as lrn } from './families/lrn.ts';
 import { families as maxPool } from './families/maxPool.ts';
 import { families as pairwiseDistance } from './families/pairwiseDistance.ts';
+import { families as prelu } from './families/prelu.ts';
 import { families as relu } from './families/relu.ts';
 import type { WebGpuAdapter } from './webgpu-backend.ts';
 
@@ -22,5 +23,6 @@ export const webgpuFamilies: Readonly<Record<string, FamilyTable<WebGpuAdapter>>
   lrn,
   maxPool,
   pairwiseDistance,
+  prelu,
   relu,
 };

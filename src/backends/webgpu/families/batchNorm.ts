@@ -1,25 +1,8 @@
 import type { KernelStep, Lowering } from '../../../graph/operator.ts';
-import { type Shape, size } from '../../../graph/shape.ts';
 import { batchNormOperator } from '../../../ops/batchNorm.ts';
 import type { Family, FamilyTable } from '../../../plan/lowering.ts';
 import type { WebGpuAdapter } from '../webgpu-backend.ts';
-import { vec4 } from './vec4.ts';
-
-/** Rows of one invocation, as in the shader. */
-const STRIP = 16;
-
-/** By four channels, in strips of rows that read the statistics once. */
-function strips(entry: string, tensors: readonly string[]): Family<WebGpuAdapter> {
-  const family = vec4(entry, tensors);
-  return {
-    ...family,
-    lower(shapes, attributes, adapter, views) {
-      const [step] = family.lower(shapes, attributes, adapter, views).steps as [KernelStep];
-      const invocations = Math.ceil(size(shapes.x as Shape) / (4 * STRIP));
-      return { steps: [{ ...step, launch: { invocations } }] };
-    },
-  };
-}
+import { strips, vec4 } from './vec4.ts';
 
 /**
  * The sums over chunks of rows by four channels; their combination stays. For adapters without many lanes to fill: there are four times

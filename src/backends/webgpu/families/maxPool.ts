@@ -24,4 +24,16 @@ const gathered: Family<WebGpuAdapter> = {
   },
 };
 
-export const families: FamilyTable<WebGpuAdapter> = [vec4('forward', ['x', 'y']), gathered];
+const plain = vec4('forward', ['x', 'y']);
+
+/** A line of pixels an invocation, for adapters without many lanes to fill. */
+const byLines: Family<WebGpuAdapter> = {
+  ...plain,
+  name: 'lines',
+  when: (shapes, attributes, adapter, views) => adapter.software && plain.when(shapes, attributes, adapter, views),
+  lower: ({ y }) => ({
+    steps: [{ kernel: 'forwardLine4', tensors: { x4: 'x', y4: 'y' }, launch: { invocations: lines(y as Shape) } }],
+  }),
+};
+
+export const families: FamilyTable<WebGpuAdapter> = [byLines, plain, gathered];

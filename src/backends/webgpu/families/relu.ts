@@ -1,8 +1,8 @@
 import type { FamilyTable } from '../../../plan/lowering.ts';
 import type { WebGpuAdapter } from '../webgpu-backend.ts';
-import { vec4 } from './vec4.ts';
+import { strips, vec4 } from './vec4.ts';
 
 export const families: FamilyTable<WebGpuAdapter> = [
-  vec4('forward', ['x', 'y']),
+  strips('forward', ['x', 'y']),
   vec4('inputGradient', ['output', 'dy', 'dx']),
 ];

@@ -1,3 +1,4 @@
+import type { KernelStep } from '../../../graph/operator.ts';
 import { columns, rows, type Shape, size } from '../../../graph/shape.ts';
 import type { Family } from '../../../plan/lowering.ts';
 import type { WebGpuAdapter } from '../webgpu-backend.ts';
@@ -38,6 +39,22 @@ export function vec4(
           },
         ],
       };
+    },
+  };
+}
+
+/** Rows of one invocation of `strips`, as in the shaders. */
+const STRIP = 16;
+
+/** The kernel of `vec4` where an invocation has several rows of its four channels: it divides once, and reads once what is the same for all rows. */
+export function strips(entry: string, tensors: readonly string[]): Family<WebGpuAdapter> {
+  const family = vec4(entry, tensors);
+  return {
+    ...family,
+    lower(shapes, attributes, adapter, views) {
+      const [step] = family.lower(shapes, attributes, adapter, views).steps as [KernelStep];
+      const invocations = Math.ceil(size(shapes.x as Shape) / (4 * STRIP));
+      return { steps: [{ ...step, launch: { invocations } }] };
     },
   };
 }
