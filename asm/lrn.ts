@@ -54,18 +54,21 @@ function square(value: v128, sum: v128): v128 {
   return madd(value, value, sum);
 }
 
+/** s of the four channels of `here`, whose windows of five reach into the fours before and after. */
+// @ts-ignore: decorator
+@inline
+function spread5(before: v128, here: v128, after: v128, alphaOverSize: v128, k: v128): v128 {
+  return madd(alphaOverSize, square(v128.shuffle<f32>(here, after, 2, 3, 4, 5), square(v128.shuffle<f32>(here, after, 1, 2, 3, 4), square(here,
+    square(v128.shuffle<f32>(before, here, 3, 4, 5, 6), square(v128.shuffle<f32>(before, here, 2, 3, 4, 5), f32x4.splat(0)))))), k);
+}
+
 /** A row of a multiple of four channels, windows of five: what lies outside the row counts as zeros, so that its ends are vectors too. */
 function lrnRow5(xr: usize, yr: usize, columns: u32, alphaOverSize: v128, k: v128): void {
   let before = f32x4.splat(0), here = v128.load(xr);
   for (let c: u32 = 4; c <= columns; c += 4) {
     xr += 16;
     const after = c < columns ? v128.load(xr) : f32x4.splat(0);
-    let sum = square(v128.shuffle<f32>(before, here, 2, 3, 4, 5), f32x4.splat(0));
-    sum = square(v128.shuffle<f32>(before, here, 3, 4, 5, 6), sum);
-    sum = square(here, sum);
-    sum = square(v128.shuffle<f32>(here, after, 1, 2, 3, 4), sum);
-    sum = square(v128.shuffle<f32>(here, after, 2, 3, 4, 5), sum);
-    v128.store(yr, f32x4.mul(here, factor4(madd(alphaOverSize, sum, k))));
+    v128.store(yr, f32x4.mul(here, factor4(spread5(before, here, after, alphaOverSize, k))));
     yr += 16;
     before = here;
     here = after;
@@ -101,6 +104,41 @@ export function lrnForward(
   }
 }
 
+/**
+ * The gradient of a row that lrnRow5 serves: dx = dy f - pull x (sum of t over the window), f = s^-0.75 and t = dy x f / s of a channel computed once. t
+ * of the four behind are computed before the sums of these.
+ */
+function lrnGradientRow5(xr: usize, dyr: usize, dxr: usize, columns: u32, alphaOverSize: v128, k: v128, pull: v128): void {
+  const zero = f32x4.splat(0);
+  const end = xr + (<usize>columns << 2);
+  let x0 = v128.load(xr), x1 = columns > 4 ? v128.load(xr, 16) : zero;
+  let s = spread5(zero, x0, x1, alphaOverSize, k);
+  let f = factor4(s);
+  let own = f32x4.mul(v128.load(dyr), f);
+  let tBefore = zero, t = f32x4.mul(f32x4.mul(own, x0), f32x4.div(f32x4.splat(1), s));
+  for (; xr < end; xr += 16) {
+    let ownAfter = zero, tAfter = zero, x2 = zero;
+    if (xr + 16 < end) {
+      if (xr + 32 < end) x2 = v128.load(xr, 32);
+      s = spread5(x0, x1, x2, alphaOverSize, k);
+      f = factor4(s);
+      ownAfter = f32x4.mul(v128.load(dyr, 16), f);
+      tAfter = f32x4.mul(f32x4.mul(ownAfter, x1), f32x4.div(f32x4.splat(1), s));
+    }
+    let sum = f32x4.add(v128.shuffle<f32>(tBefore, t, 2, 3, 4, 5), v128.shuffle<f32>(tBefore, t, 3, 4, 5, 6));
+    sum = f32x4.add(f32x4.add(sum, t), v128.shuffle<f32>(t, tAfter, 1, 2, 3, 4));
+    sum = f32x4.add(sum, v128.shuffle<f32>(t, tAfter, 2, 3, 4, 5));
+    v128.store(dxr, f32x4.sub(own, f32x4.mul(f32x4.mul(pull, x0), sum)));
+    dyr += 16;
+    dxr += 16;
+    x0 = x1;
+    x1 = x2;
+    own = ownAfter;
+    tBefore = t;
+    t = tAfter;
+  }
+}
+
 export function lrnInputGradient(
   x: usize, xStride: u32, dy: usize, dyStride: u32, dx: usize, dxStride: u32, rows: u32, columns: u32, radius: u32,
   alphaOverSize: f32, beta: f32, k: f32, thread: u32, threads: u32,
@@ -114,6 +152,10 @@ export function lrnInputGradient(
     const xr = x + ((<usize>r * xStride) << 2);
     const dyr = dy + ((<usize>r * dyStride) << 2);
     const dxr = dx + ((<usize>r * dxStride) << 2);
+    if (usual && radius == 2 && columns >= 4 && (columns & 3) == 0) {
+      lrnGradientRow5(xr, dyr, dxr, columns, alpha4, k4, f32x4.splat(pull));
+      continue;
+    }
     let c: u32 = 0;
     while (c < columns) {
       const at = <usize>c << 2;

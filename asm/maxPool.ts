@@ -1,4 +1,4 @@
-// maxPool: CPU twin of shaders/maxPool.wgsl. Threads split the pixels of the output; inner loops run over channels.
+// maxPool: CPU twin of shaders/maxPool.wgsl. Threads split the pixels, or the lines, of what is written; inner loops run over channels.
 import { first, last, loadLanes, storeLanes } from './vector';
 import { endPixel, endWindow, firstPixel, firstWindow } from './window';
 
@@ -61,50 +61,90 @@ export function maxPoolForward(
   }
 }
 
-// Gathers: for each pixel, window after window in row-major order, dy of the channels of which the pixel is the first maximum.
+/**
+ * dx = dy of every window to its first maximum in row-major order (the first pixel that equals `output`). Threads split the lines of dx; each goes
+ * over all windows that touch its lines, so every dx adds up its windows in row-major order.
+ */
 export function maxPoolInputGradient(
   x: usize, xStride: u32, output: usize, outputStride: u32, dy: usize, dyStride: u32, dx: usize, dxStride: u32,
   batch: u32, height: u32, width: u32, channels: u32, outHeight: u32, outWidth: u32,
   sizeY: u32, sizeX: u32, strideY: u32, strideX: u32, padTop: u32, padLeft: u32, thread: u32, threads: u32,
 ): void {
-  const pixels = batch * height * width;
-  const end = last(pixels, thread, threads);
-  const step = <usize>xStride << 2;
-  for (let p = first(pixels, thread, threads); p < end; p++) {
-    const ix = p % width;
-    const line = p / width;
-    const iy = line % height;
-    const image = line / height;
-    const xp = x + <usize>p * step;
-    const dxp = dx + ((<usize>p * dxStride) << 2);
-    memory.fill(dxp, 0, <usize>channels << 2);
-    const oyEnd = endWindow(iy, strideY, padTop, outHeight);
-    const oxEnd = endWindow(ix, strideX, padLeft, outWidth);
-    for (let oy = firstWindow(iy, strideY, sizeY, padTop); oy < oyEnd; oy++) {
-      for (let ox = firstWindow(ix, strideX, sizeX, padLeft); ox < oxEnd; ox++) {
-        const y0 = firstPixel(oy, strideY, padTop);
+  const lines = batch * height;
+  const end = last(lines, thread, threads);
+  const step = <usize>xStride << 2, dxStep = <usize>dxStride << 2;
+  for (let line = first(lines, thread, threads); line < end; ) {
+    // One image: its lines from `from` to `to`.
+    const image = line / height, from = line % height, to = min<u32>(height, from + end - line);
+    const pixel = image * height * width;
+    for (let p = pixel + from * width; p < pixel + to * width; p++) memory.fill(dx + <usize>p * dxStep, 0, <usize>channels << 2);
+    const oyEnd = endWindow(to - 1, strideY, padTop, outHeight);
+    for (let oy = firstWindow(from, strideY, sizeY, padTop); oy < oyEnd; oy++) {
+      const y0 = firstPixel(oy, strideY, padTop), y1 = min<u32>(to, endPixel(oy, strideY, sizeY, padTop, height));
+      for (let ox: u32 = 0; ox < outWidth; ox++) {
         const x0 = firstPixel(ox, strideX, padLeft);
-        const x1 = endPixel(ox, strideX, sizeX, padLeft, width);
+        const across = endPixel(ox, strideX, sizeX, padLeft, width) - x0;
         const at = (image * outHeight + oy) * outWidth + ox;
-        const outputAt = output + ((<usize>at * outputStride) << 2);
-        const dyAt = dy + ((<usize>at * dyStride) << 2);
-        for (let c: u32 = 0; c < channels; c += 4) {
-          const lanes = min<u32>(4, channels - c);
-          const byte = <usize>c << 2;
-          const value = loadLanes(xp + byte, lanes);
-          let first = f32x4.eq(value, loadLanes(outputAt + byte, lanes));
-          if (!v128.any_true(first)) continue;
-          for (let qy = y0; qy <= iy; qy++) {
-            const qEnd = qy == iy ? ix : x1;
-            for (let qx = x0; qx < qEnd; qx++) {
-              const earlier = loadLanes(x + <usize>((image * height + qy) * width + qx) * step + byte, lanes);
-              first = v128.and(first, f32x4.ne(earlier, value));
-            }
-          }
-          const share = v128.and(first, loadLanes(dyAt + byte, lanes));
-          storeLanes(dxp + byte, f32x4.add(loadLanes(dxp + byte, lanes), share), lanes);
-        }
+        const corner = pixel + y0 * width + x0;
+        give(x + <usize>corner * step, step, dx + <usize>corner * dxStep, dxStep, output + ((<usize>at * outputStride) << 2),
+          dy + ((<usize>at * dyStride) << 2), channels, width, y1 - y0, y0 < from ? from - y0 : 0, across);
       }
     }
+    line += to - from;
+  }
+}
+
+/** One window: its dy to the first of `rows` x `across` pixels that equals the output, but nothing to the first `skipped` rows. */
+function give(
+  x: usize, step: usize, dx: usize, dxStep: usize, output: usize, dy: usize, channels: u32, width: u32, rows: u32, skipped: u32, across: u32,
+): void {
+  const rowStep = <usize>width * step, dxRowStep = <usize>width * dxStep;
+  let c: u32 = 0;
+  for (; c + 8 <= channels; c += 8) {
+    const y0 = v128.load(output), y1 = v128.load(output, 16), d0 = v128.load(dy), d1 = v128.load(dy, 16);
+    let found0 = i32x4.splat(0), found1 = found0;
+    let row = x, dxRow = dx;
+    for (let i: u32 = 0; i < rows; i++) {
+      let at = row, to = dxRow;
+      for (let j = across; j; j--) {
+        const e0 = f32x4.eq(v128.load(at), y0), e1 = f32x4.eq(v128.load(at, 16), y1);
+        if (i >= skipped) {
+          v128.store(to, f32x4.add(v128.load(to), v128.and(d0, v128.andnot(e0, found0))));
+          v128.store(to, f32x4.add(v128.load(to, 16), v128.and(d1, v128.andnot(e1, found1))), 16);
+        }
+        found0 = v128.or(found0, e0);
+        found1 = v128.or(found1, e1);
+        at += step;
+        to += dxStep;
+      }
+      row += rowStep;
+      dxRow += dxRowStep;
+    }
+    x += 32;
+    dx += 32;
+    output += 32;
+    dy += 32;
+  }
+  for (; c < channels; c += 4) {
+    const lanes = min<u32>(4, channels - c);
+    const y = loadLanes(output, lanes), d = loadLanes(dy, lanes);
+    let found = i32x4.splat(0);
+    let row = x, dxRow = dx;
+    for (let i: u32 = 0; i < rows; i++) {
+      let at = row, to = dxRow;
+      for (let j = across; j; j--) {
+        const e = f32x4.eq(loadLanes(at, lanes), y);
+        if (i >= skipped) storeLanes(to, f32x4.add(loadLanes(to, lanes), v128.and(d, v128.andnot(e, found))), lanes);
+        found = v128.or(found, e);
+        at += step;
+        to += dxStep;
+      }
+      row += rowStep;
+      dxRow += dxRowStep;
+    }
+    x += 16;
+    dx += 16;
+    output += 16;
+    dy += 16;
   }
 }
