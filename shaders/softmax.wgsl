@@ -1,7 +1,7 @@
 // softmax: y[r, c] = exp(x[r, c] - m) / (sum over j of exp(x[r, j] - m)), m = max over j of x[r, j].
 //
 // Shapes: all tensors are [rows, columns], f32; a row starts every <tensor>Stride elements. One workgroup a row; counts above
-// 65,535 fold into y. The largest exponent is 0, so nothing overflows and the sum is at least 1.
+// 65,535 fold into y; of two columns one invocation a row, with the same sum. The largest exponent is 0, so nothing overflows and the sum is at least 1.
 
 struct Params { rows : u32, columns : u32, xStride : u32, xOffset : u32, yStride : u32, yOffset : u32, outputStride : u32, outputOffset : u32,
                 dyStride : u32, dyOffset : u32, dxStride : u32, dxOffset : u32 }
@@ -62,6 +62,21 @@ fn forward(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) groups
   }
   let scale = 1.0 / treeSum(lane);
   for (var c = lane; c < params.columns; c += LANES) { y[yStart + c] = exp(x[xStart + c] - largest) * scale; }
+}
+
+// forward of two columns.
+@compute @workgroup_size(LANES)
+fn forwardPairs(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  for (var row = id.x; row < params.rows; row += groups.x * LANES) {
+    let xStart = params.xOffset + row * params.xStride;
+    let yStart = params.yOffset + row * params.yStride;
+    let largest = max(x[xStart], x[xStart + 1u]);
+    let first = exp(x[xStart] - largest);
+    let second = exp(x[xStart + 1u] - largest);
+    let scale = 1.0 / (first + second);
+    y[yStart] = first * scale;
+    y[yStart + 1u] = second * scale;
+  }
 }
 
 // dx = y * (dy - sum over j of y[j] * dy[j]); `output` is the forward pass's y.

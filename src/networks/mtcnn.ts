@@ -24,6 +24,9 @@ export const MTCNN_PIXELS = { scale: 1 / 128, shift: -127.5 / 128 } as const;
 export const PNET_CELL = 12;
 export const PNET_STRIDE = 2;
 
+/** Channels of PNet's first layer. */
+const PNET_FIRST = 10;
+
 /** Sides of the crops that RNet and ONet refine. */
 export const RNET_SIZE = 24;
 export const ONET_SIZE = 48;
@@ -79,13 +82,13 @@ function check(name: string, x: Value, side?: number): void {
  * The proposal network. x [N, H, W, 3] -> one cell for every second pixel: [N, ceil((H - 2) / 2) - 4, ceil((W - 2) / 2) - 4, 2 and 4];
  * cell (i, j) sees the pixels from (2 i, 2 j), 12 a side.
  * @param bias [N, H - 2, W - 2, 1], added to what comes out of the first layer: far below zero where a picture has ended before x does, so
- * that its last cells are those of the picture alone. @throws 'input'.
+ * that its last cells are those of the picture alone. @param first channels of the first layer: see `widePnet`. @throws 'input'.
  */
-export function pnet(x: Value, bias?: Value): FaceHeads {
+export function pnet(x: Value, bias?: Value, first = PNET_FIRST): FaceHeads {
   check('pnet', x);
-  let y = slope(convolution(x, 'pnet/conv1', 3, 10), 'pnet/prelu1');
+  let y = slope(convolution(x, 'pnet/conv1', 3, first), 'pnet/prelu1');
   if (bias) {
-    const ones = x.graph.constant(new Float32Array(10).fill(1), [1, 1, 1, 10]);
+    const ones = x.graph.constant(new Float32Array(first).fill(1), [1, 1, 1, first]);
     y = x.graph.scope('pnet/end', () => add(y, conv2d(bias, ones)));
   }
   y = pool(y, 'pnet/pool1', 2);
@@ -95,6 +98,36 @@ export function pnet(x: Value, bias?: Value): FaceHeads {
     probabilities: softmax(convolution(y, 'pnet/conv4-1', 1, 2)),
     offsets: convolution(y, 'pnet/conv4-2', 1, 4),
   };
+}
+
+/** Channels of a first layer that has those of `widePnet`: kernels take four at a time. */
+export const PNET_WIDE = 12;
+
+/**
+ * PNet's weights with `PNET_WIDE` channels in the first layer: two more that are zero and that nothing reads. The answers are the same,
+ * since sums get zeros added. Weights as `mtcnnParameters` names them.
+ */
+export function widePnet(
+  weights: ReadonlyMap<string, { readonly data: Float32Array; readonly shape: readonly number[] }>,
+) {
+  const wide = new Map(weights);
+  for (const [name, axis] of [
+    ['pnet/conv1/weight', 3],
+    ['pnet/conv1/bias', 0],
+    ['pnet/prelu1/slope', 0],
+    ['pnet/conv2/weight', 2],
+  ] as const) {
+    const given = weights.get(name);
+    if (given?.shape[axis] !== PNET_FIRST) continue;
+    const shape = given.shape.map((size, index) => (index === axis ? PNET_WIDE : size));
+    const inner = given.shape.slice(axis + 1).reduce((a, b) => a * b, 1);
+    const data = new Float32Array(shape.reduce((a, b) => a * b, 1));
+    const [from, to] = [PNET_FIRST * inner, PNET_WIDE * inner];
+    for (let row = 0; row * from < given.data.length; row++)
+      data.set(given.data.subarray(row * from, (row + 1) * from), row * to);
+    wide.set(name, { data, shape });
+  }
+  return wide;
 }
 
 /** The refining network. x [N, 24, 24, 3] -> [N, 2], [N, 4]. @throws 'input'. */

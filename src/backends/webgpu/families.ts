@@ -10,6 +10,7 @@ import { families as maxPool } from './families/maxPool.ts';
 import { families as pairwiseDistance } from './families/pairwiseDistance.ts';
 import { families as prelu } from './families/prelu.ts';
 import { families as relu } from './families/relu.ts';
+import { families as softmax } from './families/softmax.ts';
 import type { WebGpuAdapter } from './webgpu-backend.ts';
 
 /** Operators with several kernels on this backend. */
@@ -25,4 +26,5 @@ export const webgpuFamilies: Readonly<Record<string, FamilyTable<WebGpuAdapter>>
   pairwiseDistance,
   prelu,
   relu,
+  softmax,
 };

@@ -61,16 +61,24 @@ export function setWeights(
   weights: DetectionWeights,
   { network, source }: { readonly network: string; readonly source: string },
 ): void {
-  for (const { name, shape } of parameters) {
-    const weight = weights.get(name);
-    if (weight === undefined || !equal(weight.shape, shape)) {
-      throw new FaceNetError(
-        'model',
-        `${source}: weights of ${network} with ${name} ${text(shape)}, got ${weight ? text(weight.shape) : 'none of that name'}. Convert the weights anew.`,
-      );
-    }
-    store.set(name, weight.data, shape);
+  for (const { name, shape } of parameters) store.set(name, weightOf(weights, name, shape, { network, source }), shape);
+}
+
+/** A weight by name. @throws 'model' where it is missing or has another shape than its network wants. */
+export function weightOf(
+  weights: DetectionWeights,
+  name: string,
+  shape: Shape,
+  { network, source }: { readonly network: string; readonly source: string },
+): Float32Array {
+  const weight = weights.get(name);
+  if (weight === undefined || !equal(weight.shape, shape)) {
+    throw new FaceNetError(
+      'model',
+      `${source}: weights of ${network} with ${name} ${text(shape)}, got ${weight ? text(weight.shape) : 'none of that name'}. Convert the weights anew.`,
+    );
   }
+  return weight.data;
 }
 
 /** @throws 'aborted' when the call was aborted. */

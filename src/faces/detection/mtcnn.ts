@@ -10,7 +10,19 @@
  */
 import { Graph, type Value } from '../../graph/graph.ts';
 import { BATCH } from '../../graph/shape.ts';
-import { MTCNN_PIXELS, ONET_SIZE, onet, PNET_CELL, PNET_STRIDE, pnet, RNET_SIZE, rnet } from '../../networks/mtcnn.ts';
+import {
+  MTCNN_PIXELS,
+  mtcnnParameters,
+  ONET_SIZE,
+  onet,
+  PNET_CELL,
+  PNET_STRIDE,
+  PNET_WIDE,
+  pnet,
+  RNET_SIZE,
+  rnet,
+  widePnet,
+} from '../../networks/mtcnn.ts';
 import { AREA_PLACEMENT_COLUMNS, areaCrop } from '../../ops/areaCrop.ts';
 import { Plan } from '../../plan/plan.ts';
 import type { Backend } from '../../plan/runner.ts';
@@ -25,6 +37,7 @@ import {
   type DetectionWeights,
   setWeights,
   throwIfAborted,
+  weightOf,
 } from './detection.ts';
 import { suppress } from './suppression.ts';
 
@@ -176,12 +189,14 @@ async function openNetworks(
     pnet: TILES.map(({ cells }) => {
       const side = tileSide(cells);
       return withCrops(capacity, side, (crops, graph) => ({
-        ...pnet(crops, graph.input('end', [BATCH, side - 2, side - 2, 1])),
+        ...pnet(crops, graph.input('end', [BATCH, side - 2, side - 2, 1]), PNET_WIDE),
       }));
     }),
     rnet: withCrops(capacity, RNET_SIZE, (crops) => ({ ...rnet(crops) })),
     onet: withCrops(capacity, ONET_SIZE, (crops) => ({ ...onet(crops) })),
   };
+  const file = { network: 'mtcnn', source };
+  for (const [name, shape] of mtcnnParameters()) weightOf(weights, name, shape, file);
   const store = new Store(backend);
   const plans: Plan[] = [];
   try {
@@ -191,8 +206,8 @@ async function openNetworks(
       [first, graphs.rnet, graphs.onet]
         .flatMap((made) => made?.graph.parameters ?? [])
         .filter(({ name }) => name !== PHOTO),
-      weights,
-      { network: 'mtcnn', source },
+      widePnet(weights),
+      file,
     );
     store.define(PHOTO, [capacity / 4, 1]);
     const batches = [...TILES.map(({ batch }) => batch), RNET_BATCH, ONET_BATCH];
