@@ -297,23 +297,44 @@ export function outer(
       panel = narrow;
       step = 48;
     }
-    jobC = c + (<usize>column << 2);
-    jobCStep = cStep;
-    jobValid = valid;
-    jobAdd = add;
-    const height: u32 = width == 12 ? 3 : 4;
-    for (let i: u32 = 0; i < rows; i += height) {
-      const left = rows - i;
-      const a0 = a + (<usize>i << 2), a1 = a0 + (<usize>min<u32>(left - 1, 1) << 2), a2 = a0 + (<usize>min<u32>(left - 1, 2) << 2);
-      jobRows = left;
-      if (width == 12) outerTile12(a0, a1, a2, aStep, panel, step, depth);
-      else outerTile8(a0, a1, a2, a0 + (<usize>min<u32>(left - 1, 3) << 2), aStep, panel, step, depth);
-      jobC += <usize>height * cStep;
-    }
+    outerPanel(a, aStep, panel, step, depth, rows, width, c + (<usize>column << 2), cStep, valid, add);
   }
 }
 
-// As above: what a tile needs behind its loop. Set by `outer`.
+/**
+ * The same for B in panels of its own, `stored` rows each (`depth` of them are used), and rows of C as wide as the panels: what lies beyond the
+ * columns of B is computed with the rest.
+ */
+export function outerPacked(
+  a: usize, aStep: usize, b: usize, stored: u32, depth: u32, rows: u32, columns: u32, c: usize, cStep: usize, add: bool,
+): void {
+  const wide = widePanels(columns), panels = panelCount(columns);
+  for (let p: u32 = 0; p < panels; p++) {
+    const width: u32 = p < wide ? 12 : 8;
+    const column = panelColumn(p, columns);
+    outerPanel(a, aStep, b + (<usize>(column * stored) << 2), <usize>width << 2, depth, rows, width, c + (<usize>column << 2), cStep, width, add);
+  }
+}
+
+function outerPanel(
+  a: usize, aStep: usize, b: usize, bStep: usize, depth: u32, rows: u32, width: u32, c: usize, cStep: usize, valid: u32, add: bool,
+): void {
+  jobC = c;
+  jobCStep = cStep;
+  jobValid = valid;
+  jobAdd = add;
+  const height: u32 = width == 12 ? 3 : 4;
+  for (let i: u32 = 0; i < rows; i += height) {
+    const left = rows - i;
+    const a0 = a + (<usize>i << 2), a1 = a0 + (<usize>min<u32>(left - 1, 1) << 2), a2 = a0 + (<usize>min<u32>(left - 1, 2) << 2);
+    jobRows = left;
+    if (width == 12) outerTile12(a0, a1, a2, aStep, b, bStep, depth);
+    else outerTile8(a0, a1, a2, a0 + (<usize>min<u32>(left - 1, 3) << 2), aStep, b, bStep, depth);
+    jobC += <usize>height * cStep;
+  }
+}
+
+// As above: what a tile needs behind its loop. Set by `outerPanel`.
 let jobC: usize = 0;
 let jobCStep: usize = 0;
 let jobRows: u32 = 0; // rows of C from the tile's first on; the tile writes no more than its own

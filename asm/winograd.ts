@@ -7,7 +7,8 @@
 //
 // A thread takes a block of tiles through all three phases in scratch of its own: V[xi][tile][channel], products P[xi][tile][outChannel] by
 // the panels of asm/gemm.ts, a few outChannels at a time, then the outputs. Nothing a tile yields depends on other tiles, so neither batch nor threads change bits.
-import { closeTable, ENTRY, multiply, packedColumns, panelColumn, panelCount, tableFloats, widePanels } from './gemm';
+import { barrier } from './barrier';
+import { closeTable, ENTRY, multiply, outerPacked, packedColumns, panelColumn, panelCount, tableFloats, widePanels } from './gemm';
 import { panelsFrom, panelsTo, rowsFrom, rowsTo, share } from './share';
 import { first, last, loadLanes, madd, storeLanes } from './vector';
 
@@ -328,6 +329,177 @@ function outputF2K5(m: usize, step: usize, to: usize): void {
     v128.store(out, f32x4.add(m0, f32x4.add(f32x4.add(m1, m2), f32x4.add(m3, m4))));
     v128.store(out, madd(b, f32x4.sub(m3, m4), madd(a, f32x4.sub(m1, m2), m5)), 16);
   }
+}
+
+// -- weight gradient --------------------------------------------------------------------------------------------------
+//
+// The gradient of 3x3 weights is a convolution of x with dy: F(3x3, 4x4), tiles of 4 x 4 of dy against 6 x 6 of x, 36 products in place of 144; of 5x5
+// weights F(5x5, 2x2), 36 in place of 100. The points are those of F(4x4, 3x3), hence B is. Sums go over tiles, so there is one product
+// of matrices [channels x tiles] [tiles x outChannels] per xi, and one transform back at the end:
+//
+//   dweight = A^T [ sum over tiles of (B^T x B) * (G dy G^T) ] A
+//
+// G here is (1, p, p^2, p^3) per point p: the quotients that belong to it are in A, which is applied once. Threads share V and W of a block of
+// tiles: they split its tiles, then products by (xi, channels), never the sum over tiles. Blocks are added in order.
+
+export function conv2dWeightGradientWinogradF3(
+  x: usize, xStride: u32, dy: usize, dyStride: u32, dweight: usize, scratch: usize, batch: u32, height: u32, width: u32, channels: u32,
+  outHeight: u32, outWidth: u32, outChannels: u32, padTop: u32, padLeft: u32, blockTiles: u32, thread: u32, threads: u32,
+): void {
+  gradientOfWeights(thread, threads, 3, x, xStride, dy, dyStride, dweight, scratch, batch, height, width, channels, outHeight, outWidth, outChannels, padTop, padLeft, blockTiles);
+}
+
+export function conv2dWeightGradientWinogradF5(
+  x: usize, xStride: u32, dy: usize, dyStride: u32, dweight: usize, scratch: usize, batch: u32, height: u32, width: u32, channels: u32,
+  outHeight: u32, outWidth: u32, outChannels: u32, padTop: u32, padLeft: u32, blockTiles: u32, thread: u32, threads: u32,
+): void {
+  gradientOfWeights(thread, threads, 5, x, xStride, dy, dyStride, dweight, scratch, batch, height, width, channels, outHeight, outWidth, outChannels, padTop, padLeft, blockTiles);
+}
+
+/**
+ * Weights of `taps` x `taps`. `scratch` holds V[xi][tile][channel], W[xi] in panels of outChannels and the products P[xi][channel][outChannel], then for each thread
+ * addresses, intermediate values and a pixel of zeros. channels must be at least 4.
+ */
+function gradientOfWeights(
+  thread: u32, threads: u32, taps: u32, x: usize, xStride: u32, dy: usize, dyStride: u32, dweight: usize, scratch: usize,
+  batch: u32, height: u32, width: u32, channels: u32, outHeight: u32, outWidth: u32, outChannels: u32, padTop: u32, padLeft: u32, blockTiles: u32,
+): void {
+  const size = 7 - taps;
+  const tilesY = (outHeight + size - 1) / size, tilesX = (outWidth + size - 1) / size;
+  const tiles = batch * tilesY * tilesX;
+  const packed = packedColumns(outChannels);
+  const vRow = oddLines(channels), vStep = oddLines(blockTiles * <u32>(vRow >> 2)), wStep = oddLines(blockTiles * packed), pStep = oddLines(channels * packed);
+  const v = scratch, w = v + 36 * vStep, p = w + 36 * wStep;
+  const most = max<u32>(channels, outChannels) + 15 & ~15;
+  const pointers = p + 36 * pStep + <usize>thread * (POINTERS + MIDDLE + (<usize>most << 2));
+  const middle = pointers + POINTERS, zeros = middle + MIDDLE;
+  memory.fill(zeros, 0, <usize>most << 2);
+  // Groups of twelve channels, a multiple of the tiles' rows, of all xi.
+  const groups = (channels + 11) / 12;
+  const from = first(36 * groups, thread, threads), to = last(36 * groups, thread, threads);
+  const row = <usize>packed << 2;
+  for (let start: u32 = 0; start < tiles; start += blockTiles) {
+    const count = min<u32>(blockTiles, tiles - start);
+    const end = last(count, thread, threads);
+    for (let i = first(count, thread, threads); i < end; i++) {
+      const tile = start + i, image = tile / (tilesY * tilesX), ty = tile / tilesX % tilesY, tx = tile % tilesX;
+      tilePointers(pointers, 6, x + ((<usize>(image * height * width) * xStride) << 2), xStride, height, width,
+        <i32>(ty * size) - <i32>padTop, <i32>(tx * size) - <i32>padLeft, zeros);
+      input6(pointers, channels, middle, v + <usize>i * vRow, vStep);
+      tilePointers(pointers, size, dy + ((<usize>(image * outHeight * outWidth) * dyStride) << 2), dyStride, outHeight, outWidth,
+        <i32>(ty * size), <i32>(tx * size), zeros);
+      tileOfGradient(pointers, size, outChannels, middle, w, blockTiles, i, wStep);
+    }
+    barrier();
+    for (let unit = from; unit < to; ) {
+      const xi = unit / groups, channel = unit % groups * 12;
+      const run = min<u32>(groups - unit % groups, to - unit);
+      outerPacked(v + <usize>xi * vStep + (<usize>channel << 2), vRow, w + <usize>xi * wStep, blockTiles, count, min<u32>(run * 12, channels - channel), outChannels,
+        p + <usize>xi * pStep + <usize>channel * row, row, start != 0);
+      unit += run;
+    }
+    barrier();
+  }
+  const end = last(channels, thread, threads);
+  for (let channel = first(channels, thread, threads); channel < end; channel++) {
+    weightsOf(taps, p + <usize>channel * row, pStep, middle, dweight + ((<usize>(channel * outChannels)) << 2), <usize>(channels * outChannels) << 2, outChannels);
+  }
+}
+
+// One line of G d: the value of the polynomial d0 + d1 p + d2 p^2 + d3 p^3 at each point; at infinity its last coefficient.
+
+/** G dy G^T of a tile of `size` x `size` outputs to place `tile` of the panels of W. */
+function tileOfGradient(pointers: usize, size: u32, channels: u32, middle: usize, w: usize, blockTiles: u32, tile: u32, step: usize): void {
+  const a = f32x4.splat(<f32>A), minusA = f32x4.splat(<f32>-A), a2 = f32x4.splat(<f32>A2);
+  const b = f32x4.splat(<f32>B), minusB = f32x4.splat(<f32>-B), b2 = f32x4.splat(<f32>B2);
+  const panels = panelCount(channels), wide = widePanels(channels);
+  for (let p: u32 = 0; p < panels; p++) {
+    const column = panelColumn(p, channels), panelWidth: u32 = p < wide ? 12 : 8;
+    for (let n: u32 = 0; n < panelWidth; n += 4) {
+      const at = <usize>(column + n) << 2;
+      let to = w + ((<usize>(column * blockTiles + tile * panelWidth + n)) << 2);
+      // Whole fours but for the last; behind it zeros.
+      const lanes = column + n < channels ? min<u32>(4, channels - column - n) : 0;
+      for (let j: usize = 0; j < <usize>size; j++) {
+        const from = pointers + (j << 2), out = middle + (j << 4);
+        if (size == 4) {
+          const d0 = lane4(load<usize>(from) + at, lanes), d1 = lane4(load<usize>(from, 16) + at, lanes);
+          const d2 = lane4(load<usize>(from, 32) + at, lanes), d3 = lane4(load<usize>(from, 48) + at, lanes);
+          const evenA = madd(a2, d2, d0), oddA = madd(a2, d3, d1), evenB = madd(b2, d2, d0), oddB = madd(b2, d3, d1);
+          v128.store(out, d0);
+          v128.store(out, madd(a, oddA, evenA), 64);
+          v128.store(out, madd(minusA, oddA, evenA), 128);
+          v128.store(out, madd(b, oddB, evenB), 192);
+          v128.store(out, madd(minusB, oddB, evenB), 256);
+          v128.store(out, d3, 320);
+        } else {
+          const d0 = lane4(load<usize>(from) + at, lanes), d1 = lane4(load<usize>(from, 8) + at, lanes);
+          v128.store(out, d0);
+          v128.store(out, madd(a, d1, d0), 64);
+          v128.store(out, madd(minusA, d1, d0), 128);
+          v128.store(out, madd(b, d1, d0), 192);
+          v128.store(out, madd(minusB, d1, d0), 256);
+          v128.store(out, d1, 320);
+        }
+      }
+      for (let i: usize = 0; i < 6; i++) {
+        const from = middle + (i << 6);
+        const d0 = v128.load(from), d1 = v128.load(from, 16);
+        let evenA = d0, evenB = d0, oddA = d1, oddB = d1, top = d1;
+        if (size == 4) {
+          const d2 = v128.load(from, 32);
+          top = v128.load(from, 48);
+          evenA = madd(a2, d2, d0);
+          oddA = madd(a2, top, d1);
+          evenB = madd(b2, d2, d0);
+          oddB = madd(b2, top, d1);
+        }
+        v128.store(to, d0);
+        v128.store(to + step, madd(a, oddA, evenA));
+        v128.store(to + 2 * step, madd(minusA, oddA, evenA));
+        v128.store(to + 3 * step, madd(b, oddB, evenB));
+        v128.store(to + 4 * step, madd(minusB, oddB, evenB));
+        v128.store(to + 5 * step, top);
+        to += 6 * step;
+      }
+    }
+  }
+}
+
+/** loadLanes that may be asked for none. */
+// @ts-ignore: decorator
+@inline
+function lane4(address: usize, lanes: u32): v128 {
+  return lanes ? loadLanes(address, lanes) : f32x4.splat(0);
+}
+
+// The quotients of the points: 0, +-a, +-b (as in lineOfG4).
+const OVER_0: f64 = 1.0 / (A2 * B2);
+const OVER_A: f64 = 1.0 / (2.0 * A2 * (A2 - B2));
+const OVER_B: f64 = 1.0 / (2.0 * B2 * (B2 - A2));
+
+/** A^T m A of one channel: `taps` x `taps` weights of all outChannels to `to`, taps `tapStep` apart. */
+function weightsOf(taps: u32, m: usize, step: usize, middle: usize, to: usize, tapStep: usize, outChannels: u32): void {
+  for (let n: u32 = 0; n < outChannels; n += 4) {
+    for (let j: usize = 0; j < 6; j++) lineOfWeights(taps, m + j * step, 6 * step, middle + (j << 4), 96, 4);
+    for (let i: u32 = 0; i < taps; i++) lineOfWeights(taps, middle + <usize>i * 96, 16, to + <usize>(i * taps) * tapStep, tapStep, min<u32>(4, outChannels - n));
+    m += 16;
+    to += 16;
+  }
+}
+
+/** One line of A^T m: y0 = m0 + sA + sB, y1 = a tA + b tB, y2 = a2 sA + b2 sB and so on; the last takes the product at infinity. */
+function lineOfWeights(taps: u32, m: usize, step: usize, to: usize, toStep: usize, lanes: u32): void {
+  const m0 = v128.load(m), m1 = v128.load(m + step), m2 = v128.load(m + 2 * step), m3 = v128.load(m + 3 * step), m4 = v128.load(m + 4 * step);
+  const m5 = v128.load(m + 5 * step);
+  const sA = f32x4.add(m1, m2), sB = f32x4.add(m3, m4), tA = f32x4.sub(m1, m2), tB = f32x4.sub(m3, m4);
+  const last = taps == 3 ? m5 : f32x4.splat(0);
+  storeLanes(to, madd(f32x4.splat(<f32>OVER_0), m0, madd(f32x4.splat(<f32>OVER_A), sA, f32x4.mul(f32x4.splat(<f32>OVER_B), sB))), lanes);
+  storeLanes(to + toStep, madd(f32x4.splat(<f32>(OVER_A * A)), tA, f32x4.mul(f32x4.splat(<f32>(OVER_B * B)), tB)), lanes);
+  storeLanes(to + 2 * toStep, madd(f32x4.splat(<f32>(OVER_A * A2)), sA, madd(f32x4.splat(<f32>(OVER_B * B2)), sB, last)), lanes);
+  if (taps == 3) return;
+  storeLanes(to + 3 * toStep, madd(f32x4.splat(<f32>(OVER_A * A3)), tA, f32x4.mul(f32x4.splat(<f32>(OVER_B * B3)), tB)), lanes);
+  storeLanes(to + 4 * toStep, madd(f32x4.splat(<f32>(OVER_A * A2 * A2)), sA, madd(f32x4.splat(<f32>(OVER_B * B2 * B2)), sB, m5)), lanes);
 }
 
 // -- weights ----------------------------------------------------------------------------------------------------------

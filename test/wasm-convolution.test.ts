@@ -27,6 +27,8 @@ interface Layer {
   /** Families of the forward pass and of the input gradient. */
   readonly forward: string;
   readonly backward: string;
+  /** Family of the weight gradient; default direct. */
+  readonly weights?: string;
 }
 
 const layers: readonly Layer[] = [
@@ -92,6 +94,7 @@ const layers: readonly Layer[] = [
     residual: true,
     forward: 'winograd-f2',
     backward: 'winograd-f2',
+    weights: 'winograd-f3-4x4',
   },
   {
     why: 'tiles of two over the edge',
@@ -113,6 +116,7 @@ const layers: readonly Layer[] = [
     residual: true,
     forward: 'winograd-f4',
     backward: 'winograd-f4',
+    weights: 'winograd-f3-4x4',
   },
   {
     why: 'tiles of four over the edge',
@@ -123,6 +127,7 @@ const layers: readonly Layer[] = [
     padding: 1,
     forward: 'winograd-f4',
     backward: 'winograd-f4',
+    weights: 'winograd-f3-4x4',
   },
   {
     why: 'no padding: a larger map backward than forward',
@@ -132,6 +137,7 @@ const layers: readonly Layer[] = [
     outChannels: 17,
     forward: 'winograd-f4',
     backward: 'winograd-f2',
+    weights: 'winograd-f3-4x4',
   },
   {
     why: '5x5 in tiles of two',
@@ -143,6 +149,7 @@ const layers: readonly Layer[] = [
     residual: true,
     forward: 'winograd-f2-5x5',
     backward: 'winograd-f2-5x5',
+    weights: 'winograd-f5-2x2',
   },
   {
     why: '5x5 in tiles of two over the edge',
@@ -153,6 +160,38 @@ const layers: readonly Layer[] = [
     padding: 1,
     forward: 'winograd-f2-5x5',
     backward: 'winograd-f2-5x5',
+  },
+  {
+    why: 'weights over more than a block of tiles, the last of a line and of a column over the edge',
+    map: [13, 14],
+    kernel: [3, 3],
+    channels: 27,
+    outChannels: 45,
+    padding: 1,
+    forward: 'winograd-f4',
+    backward: 'winograd-f4',
+    weights: 'winograd-f3-4x4',
+  },
+  {
+    why: '5x5 weights over more than a block of tiles, the last of a line over the edge',
+    map: [7, 9],
+    kernel: [5, 5],
+    channels: 18,
+    outChannels: 26,
+    padding: 2,
+    forward: 'winograd-f2-5x5',
+    backward: 'winograd-f2-5x5',
+    weights: 'winograd-f5-2x2',
+  },
+  {
+    why: 'weights without padding',
+    map: [8, 9],
+    kernel: [3, 3],
+    channels: 24,
+    outChannels: 16,
+    forward: 'winograd-f2',
+    backward: 'winograd-f4',
+    weights: 'winograd-f3-4x4',
   },
 ];
 
@@ -224,6 +263,11 @@ const kernelOf: Readonly<Record<string, readonly [forward: string, backward: str
   'winograd-f4': ['winogradF4', 'inputGradientWinogradF4'],
   'winograd-f2-5x5': ['winogradF2K5', 'inputGradientWinogradF2K5'],
 };
+const weightKernelOf: Readonly<Record<string, string>> = {
+  direct: 'weightGradientDirect',
+  'winograd-f3-4x4': 'weightGradientWinogradF3',
+  'winograd-f5-2x2': 'weightGradientWinogradF5',
+};
 
 for (const relaxed of [false, true]) {
   describe(`conv2d on wasm, ${relaxed ? 'relaxed' : 'plain'}`, async () => {
@@ -241,6 +285,7 @@ for (const relaxed of [false, true]) {
           try {
             expect(kernels).toContain(kernelOf[layer.forward]![0]);
             expect(kernels).toContain(kernelOf[layer.backward]![1]);
+            expect(kernels).toContain(weightKernelOf[layer.weights ?? 'direct']);
             plan.poison();
             const actual = await plan.run(inputs);
             for (const name of outputNames) hashes.get(name)!.add(sha(actual[name]!));
@@ -272,8 +317,10 @@ for (const relaxed of [false, true]) {
                 const magnitude = spec.magnitude!(name, given, dy!, shapes, options);
                 const bound = spec.bound(name, shapes, options, shape);
                 // Transforms with six points enlarge rounding errors to about four times a plain sum's, which itself stays far below
-                // the bound: twice the bound.
-                const family = name === 'y' ? layer.forward : name === 'dx' ? layer.backward : 'direct';
+                // the bound: twice the bound. Gradients of weights are transformed back once,
+                // after the sum over tiles: their bound is the plain sum's.
+                const families = { y: layer.forward, dx: layer.backward, dweight: layer.weights };
+                const family = families[name as keyof typeof families] ?? 'direct';
                 const error = worstError(actual[name]!, expected[name]!, magnitude);
                 expect(error, `error of ${name}`).toBeLessThanOrEqual(bound * (/f4|5x5/.test(family) ? 2 : 1));
                 const simpleError = worstError(simple[name]!, expected[name]!, magnitude);

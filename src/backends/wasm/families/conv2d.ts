@@ -92,7 +92,7 @@ function weightGradient(shapes: Shapes, _: Conv2d, adapter: WasmAdapter) {
   // Few channels: all taps of a kernel line are gathered together, else each by itself.
   const runTaps = kernelWidth * channels <= 96 ? kernelWidth : 1;
   // An odd number of cache lines, so that the rows of a block do not fall into the same sets of the cache.
-  const gatherStride = roundUp(runTaps * channels, 2 * LINE) + LINE;
+  const gatherStride = oddLines(runTaps * channels);
   const threadFloats = BLOCK * (gatherStride + NARROW);
   return {
     steps: [{ kernel: 'weightGradientDirect', params: { runTaps, gatherStride, threadFloats }, launch }],
@@ -104,6 +104,8 @@ function weightGradient(shapes: Shapes, _: Conv2d, adapter: WasmAdapter) {
 const TILE_BYTES = 1024 * 1024;
 /** Columns of P that exist at a time (asm/winograd.ts, `CHUNK`). */
 const CHUNK = 48;
+/** Floats that a thread has for addresses of a tile's pixels and for intermediate values (asm/winograd.ts). */
+const TILE_FLOATS = 48 + 144;
 
 /** F(2x2, 3x3), F(4x4, 3x3), F(2x2, 5x5): names of kernels in asm/winograd.ts, products per tile, order of sums. */
 const tilings = {
@@ -113,24 +115,22 @@ const tilings = {
 } as const;
 type Tiling = keyof typeof tilings;
 
+/** Floats rounded up to an odd number of cache lines: matrices one after the other begin in different sets of the cache. */
+const oddLines = (floats: number) => roundUp(floats, 2 * LINE) + LINE;
+
 /** Numbers that a Winograd kernel takes, scratch of all threads and size of the weights, from `channels` to `outChannels`. */
 function winograd(tiling: Tiling, channels: number, outChannels: number, adapter: WasmAdapter) {
   const { points } = tilings[tiling];
   const blockTiles = Math.max(12, Math.min(96, Math.floor(TILE_BYTES / (points * (channels + CHUNK) * 4) / 12) * 12));
-  // An odd number of cache lines per element, so that the elements of a tile fall into different sets of the cache.
-  const element = (floats: number) => roundUp(floats, 2 * LINE) + LINE;
-  const pointers = 48;
-  const intermediate = 144;
   const threadFloats =
     roundUp(tableFloats(blockTiles), LINE) +
-    pointers +
-    intermediate +
+    TILE_FLOATS +
     roundUp(channels, LINE) +
-    points * (element(blockTiles * channels) + element(blockTiles * CHUNK));
+    points * (oddLines(blockTiles * channels) + oddLines(blockTiles * CHUNK));
   return {
     params: { blockTiles, threadFloats },
     scratch: { scratch: adapter.threads * threadFloats },
-    elements: points * element(channels * packedColumns(outChannels, adapter)),
+    elements: points * oddLines(channels * packedColumns(outChannels, adapter)),
   };
 }
 
@@ -192,6 +192,44 @@ const winogradInputGradient = (tiling: Tiling): Family<WasmAdapter> => ({
   },
 });
 
+/** F(3x3, 4x4) and F(5x5, 2x2), the gradients of weights, by taps: kernels in asm/winograd.ts, order of sums. */
+const weightTilings = {
+  3: { kernel: 'weightGradientWinogradF3', order: 'winograd-f3-4x4' },
+  5: { kernel: 'weightGradientWinogradF5', order: 'winograd-f5-2x2' },
+} as const;
+type Taps = keyof typeof weightTilings;
+
+/**
+ * Tiles whose products are added up before they are added to the gradient. 36 to 72 take the same time: fewer pass over the products too
+ * often, more leave the second cache.
+ */
+const BLOCK_TILES = 48;
+/** On smaller maps most of a tile lies outside: at 5 x 5 the time is the direct kernel's. */
+const LEAST_MAP = 6;
+
+const winogradWeightGradient = (taps: Taps): Family<WasmAdapter> => ({
+  entry: 'weightGradient',
+  name: weightTilings[taps].order,
+  order: weightTilings[taps].order,
+  when(shapes, a: Conv2d) {
+    const [kernelHeight, kernelWidth, channels, outChannels] = shapes.dweight as Weight;
+    const [, height, width] = shapes.dy as Image;
+    if (kernelHeight !== taps || kernelWidth !== taps || a.strideY !== 1 || a.strideX !== 1) return false;
+    return Math.min(channels, outChannels) >= FEWEST_CHANNELS && Math.min(height, width) >= LEAST_MAP;
+  },
+  lower(shapes, _, adapter) {
+    const [, , channels, outChannels] = shapes.dweight as Weight;
+    const packed = packedColumns(outChannels, adapter);
+    const perElement =
+      oddLines(BLOCK_TILES * oddLines(channels)) + oddLines(BLOCK_TILES * packed) + oddLines(channels * packed);
+    const perThread = TILE_FLOATS + roundUp(Math.max(channels, outChannels), LINE);
+    return {
+      steps: [{ kernel: weightTilings[taps].kernel, params: { blockTiles: BLOCK_TILES }, launch }],
+      scratch: { scratch: 36 * perElement + adapter.threads * perThread },
+    };
+  },
+});
+
 /** Kernels of conv2d besides the plain ones of asm/conv2d.ts. */
 export const families: FamilyTable<WasmAdapter> = [
   winogradForward('F4'),
@@ -202,5 +240,7 @@ export const families: FamilyTable<WasmAdapter> = [
   winogradInputGradient('F2'),
   winogradInputGradient('F2K5'),
   { entry: 'inputGradient', name: 'direct', order: 'direct', when: () => true, lower: inputGradient },
+  winogradWeightGradient(3),
+  winogradWeightGradient(5),
   { entry: 'weightGradient', name: 'direct', order: 'blocked', when: () => true, lower: weightGradient },
 ];
