@@ -7,12 +7,8 @@ import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { WebGpuBackend } from '../src/backends/webgpu/webgpu-backend.ts';
 import type { Backend } from '../src/plan/runner.ts';
-
-/** The two ceilings: 2 x multiply-adds, and bytes read plus bytes written, in 10^9 a second. */
-export interface Ceilings {
-  readonly gflops: number;
-  readonly gigabytes: number;
-}
+import { ceilingsOf } from './ceilings/device.ts';
+import type { Ceilings } from './shaders/report.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 /** Larger than the last cache of most processors. */
@@ -21,7 +17,7 @@ const TRIES = 5;
 
 /** Measures what `backend` computes on, with as many threads. */
 export function measureCeilings(backend: Backend, threads: number, relaxed: boolean): Promise<Ceilings> {
-  return backend instanceof WebGpuBackend ? onDevice(backend.device) : onProcessor(threads, relaxed);
+  return backend instanceof WebGpuBackend ? ceilingsOf(backend.device) : onProcessor(threads, relaxed);
 }
 
 const program = `
@@ -71,52 +67,5 @@ async function onProcessor(threads: number, relaxed: boolean): Promise<Ceilings>
   return {
     gflops: measured.reduce((sum, { gflops }) => sum + gflops, 0),
     gigabytes: measured.reduce((sum, { gigabytes }) => sum + gigabytes, 0),
-  };
-}
-
-async function onDevice(device: GPUDevice): Promise<Ceilings> {
-  const module = device.createShaderModule({ code: readFileSync(join(root, 'bench/ceilings/peak.wgsl'), 'utf8') });
-  const software = /swiftshader|llvmpipe|lavapipe/i.test(
-    `${device.adapterInfo?.architecture} ${device.adapterInfo?.description}`,
-  );
-  const bytes = Math.min(device.limits.maxStorageBufferBindingSize, software ? COPIED / 2 : COPIED * 2);
-  const storage = 0x80;
-  const buffers = [0, 1].map(() => device.createBuffer({ size: bytes, usage: storage }));
-  const params = device.createBuffer({ size: 16, usage: 0x40 | 0x8 });
-  const measure = async (entryPoint: string, rounds: number, groups: number): Promise<number> => {
-    const pipeline = await device.createComputePipelineAsync({ layout: 'auto', compute: { module, entryPoint } });
-    const used = entryPoint === 'copy' ? [0, 1, 2] : [0, 2];
-    const entries = used.map((binding) => ({
-      binding,
-      resource: { buffer: binding === 0 ? params : (buffers[binding - 1] as GPUBuffer) },
-    }));
-    const group = device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
-    const numbers = new Uint32Array([rounds, bytes / 16, 0, 0]);
-    new Float32Array(numbers.buffer)[2] = 0.5;
-    device.queue.writeBuffer(params, 0, numbers);
-    const run = async () => {
-      const encoder = device.createCommandEncoder();
-      const pass = encoder.beginComputePass();
-      pass.setPipeline(pipeline);
-      pass.setBindGroup(0, group);
-      pass.dispatchWorkgroups(groups);
-      pass.end();
-      const start = performance.now();
-      device.queue.submit([encoder.finish()]);
-      await device.queue.onSubmittedWorkDone();
-      return performance.now() - start;
-    };
-    await run();
-    const times: number[] = [];
-    for (let i = 0; i < TRIES; i++) times.push(await run());
-    return Math.min(...times);
-  };
-  const [rounds, groups] = software ? [2000, 256] : [4000, 16384];
-  const computed = await measure('multiplyAdds', rounds, groups);
-  const copied = await measure('copy', 0, software ? 256 : 65535);
-  for (const buffer of [...buffers, params]) buffer.destroy();
-  return {
-    gflops: (groups * 64 * rounds * 8 * 4 * 2) / computed / 1e6,
-    gigabytes: (2 * bytes) / copied / 1e6,
   };
 }

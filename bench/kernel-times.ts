@@ -1,7 +1,7 @@
 // Times of every kernel of a plan, by the backend's own clock, and what they mean against the machine's ceilings.
 import type { Plan } from '../src/plan/plan.ts';
 import type { Step } from '../src/plan/step.ts';
-import type { Ceilings } from './ceilings.ts';
+import type { Ceilings } from './shaders/report.ts';
 
 /** One kernel at one shape. */
 export interface KernelTime {

@@ -19,7 +19,7 @@ import {
 } from '../node.ts';
 import { png } from './align.ts';
 import { exitCodeOf, exitCodes } from './exit-code.ts';
-import { htmlTable, page } from './report/page.ts';
+import { htmlTable, page } from './report/html.ts';
 import { Terminal } from './terminal.ts';
 
 /** A face of the demonstration. */

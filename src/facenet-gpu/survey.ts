@@ -100,7 +100,8 @@ async function planned(
 ): Promise<number | null> {
   const dry = forecasting(backend);
   try {
-    await embedder(network, dry.backend, new Store(dry.backend), precision, batch);
+    const { plan } = await embedder(network, dry.backend, new Store(dry.backend), precision, batch);
+    await dry.backend.run([], plan.reads());
     return dry.bytes();
   } catch (error) {
     if (error instanceof FaceNetError && error.code === 'memory') return null;

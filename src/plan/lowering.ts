@@ -24,9 +24,9 @@ export interface Family<Adapter> {
    */
   // biome-ignore lint/suspicious/noExplicitAny: each row knows the attributes of its operator
   when(shapes: Shapes, attributes: any, adapter: Adapter, views: Views): boolean;
-  /** Steps, scratch and packed tensors for the shapes of one run. */
+  /** Steps, scratch and packed tensors for the shapes of one run; rows that change a part of the plain lowering get it from `plain`. */
   // biome-ignore lint/suspicious/noExplicitAny: as above
-  lower(shapes: Shapes, attributes: any, adapter: Adapter, views: Views): Lowering;
+  lower(shapes: Shapes, attributes: any, adapter: Adapter, views: Views, plain?: PlainLowering): Lowering;
 }
 
 /** Rows in order of preference; the first whose `when` holds is taken. */
@@ -42,10 +42,14 @@ export interface Families {
   preferring(preferred: Preferred): Families;
 }
 
+/** The lowering of an entry without a family, where that has several steps. */
+// biome-ignore lint/suspicious/noExplicitAny: each operator has attributes of its own
+export type PlainLowering = (shapes: Shapes, attributes: any) => Lowering;
+
 export interface Chosen {
   readonly name: string;
   readonly order: string;
-  lower(shapes: Shapes, attributes: Attributes, views: Views): Lowering;
+  lower(shapes: Shapes, attributes: Attributes, views: Views, plain?: PlainLowering): Lowering;
 }
 
 /** One of variants that give equal bits: what is preferred for this key, else the first; and what there was to choose from. */
@@ -83,8 +87,8 @@ export function bindFamilies<Adapter>(
       return {
         name: variant.name,
         order: variant.order,
-        lower(s, a, v) {
-          const lowering = variant.lower(s, a, adapter, v);
+        lower(s, a, v, plain) {
+          const lowering = variant.lower(s, a, adapter, v, plain);
           return choice ? { ...lowering, steps: lowering.steps.map((step) => ({ ...step, choice })) } : lowering;
         },
       };

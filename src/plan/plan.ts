@@ -146,20 +146,22 @@ export class Plan {
       programs.unshift({ program: this.#constants });
       this.#constantsVersion = this.store.version;
     }
-    const wanted = read.map((name) => this.#output(name));
-    const reads: Read[] = wanted.map((value) => this.#layout.read(value, batch));
-    if (flags) reads.push({ buffer: flags, byteOffset: 0, bytes: this.#layout.checked.length * 4 });
-    const bytes = await backend.run(programs, reads);
+    const bytes = await backend.run(programs, this.reads(batch, read));
     if (this.#layout.updatesStore) this.store.touch();
     if (flags) this.#checkFlags(bytes[bytes.length - 1] as Uint8Array);
     const results: Record<string, Float32Array> = {};
-    wanted.forEach((_, index) => {
+    read.forEach((name, index) => {
       const { buffer, byteOffset, byteLength } = bytes[index] as Uint8Array;
-      results[read[index] as string] = new Float32Array(
-        buffer.slice(byteOffset, byteOffset + byteLength) as ArrayBuffer,
-      );
+      results[name] = new Float32Array(buffer.slice(byteOffset, byteOffset + byteLength) as ArrayBuffer);
     });
     return results;
+  }
+
+  /** What a run reads back: outputs and, behind them, the flags of layers whose values are checked. */
+  reads(batch = this.batchSize, names: readonly string[] = [...this.#outputs.keys()]): Read[] {
+    const { flags, checked } = this.#layout;
+    const reads = names.map((name) => this.#layout.read(this.#output(name), batch));
+    return flags ? [...reads, { buffer: flags, byteOffset: 0, bytes: checked.length * 4 }] : reads;
   }
 
   /** Milliseconds of each step for a batch, measured by the backend on whatever lies in memory. */
@@ -446,7 +448,7 @@ class Layout {
   #lower(value: Value, shapes: Shapes): Lowering {
     const entry = entryOf(value);
     const chosen = this.#chosen.get(value);
-    if (chosen) return chosen.lower(shapes, value.attributes, this.#views(value));
+    if (chosen) return chosen.lower(shapes, value.attributes, this.#views(value), entry.lower);
     if (entry.lower) return entry.lower(shapes, value.attributes);
     return { steps: [{ kernel: value.entry as string, launch: entry.launch(shapes, value.attributes) }] };
   }

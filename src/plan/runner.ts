@@ -23,6 +23,16 @@ export interface Counters {
   readonly workers: number;
 }
 
+/** Bytes of device memory behind calls of a backend. */
+export interface Footprint {
+  /** Of `allocate`. */
+  buffer(bytes: number): number;
+  /** Of `prepare`, for so many steps. */
+  program(steps: number): number;
+  /** Of the first run that reads these back; kept for later ones. */
+  readback(reads: readonly Read[]): number;
+}
+
 /** Milliseconds of each step of one program. */
 export interface StepTimes {
   readonly milliseconds: readonly number[];
@@ -49,6 +59,8 @@ export interface Backend {
   readonly threadScratch: boolean;
   /** Largest buffer one kernel can see, in bytes. */
   readonly maxBufferBytes: number;
+  /** What this backend really takes, for forecasts; absent: what is asked for, and nothing besides. */
+  readonly footprint?: Footprint;
   /** Zero-filled memory. @throws 'memory' with bytes asked and available. */
   allocate(bytes: number, label: string): DeviceBuffer;
   free(buffer: DeviceBuffer): void;

@@ -2,7 +2,7 @@ import { FaceNetError } from '../../errors.ts';
 import type { Launch } from '../../graph/operator.ts';
 import { bindFamilies, type Families, type Preferred } from '../../plan/lowering.ts';
 import { align } from '../../plan/memory.ts';
-import type { Backend, Counters, Program, Read, StepTimes } from '../../plan/runner.ts';
+import type { Backend, Counters, Footprint, Program, Read, StepTimes } from '../../plan/runner.ts';
 import type { DeviceBuffer, Step, TensorRef } from '../../plan/step.ts';
 import { webgpuFamilies } from './families.ts';
 import { type Kernel, Pipelines } from './pipelines.ts';
@@ -17,6 +17,11 @@ const MAP_MODE_READ = 0x1;
 
 /** Bytes between the Params of two steps: the largest minUniformBufferOffsetAlignment there is. */
 const PARAMS_BYTES = 256;
+const FOOTPRINT: Footprint = {
+  buffer: (bytes) => align(Math.max(bytes, 4)),
+  program: (steps) => Math.max(1, steps) * PARAMS_BYTES,
+  readback: (reads) => align(reads.reduce((sum, { bytes }) => sum + align(bytes, 8), 0)),
+};
 const MAX_GROUPS = 65535;
 /** After a failed call, how long the news of the device's loss may take. */
 const LOSS_MILLISECONDS = 50;
@@ -83,6 +88,7 @@ export class WebGpuBackend implements Backend {
   readonly description: string;
   families: Families;
   readonly identity: string;
+  readonly footprint = FOOTPRINT;
   readonly zeroBlock = true;
   readonly threadScratch = false;
   readonly maxBufferBytes: number;
@@ -149,7 +155,7 @@ export class WebGpuBackend implements Backend {
 
   allocate(bytes: number, label: string): DeviceBuffer {
     this.#live();
-    const size = align(Math.max(bytes, 4));
+    const size = FOOTPRINT.buffer(bytes);
     const limit = this.device.limits.maxBufferSize;
     if (size > limit)
       throw new FaceNetError(
@@ -196,7 +202,7 @@ export class WebGpuBackend implements Backend {
     const { device } = this;
     const params = this.#makeBuffer({
       label: 'params',
-      size: Math.max(1, steps.length) * PARAMS_BYTES,
+      size: FOOTPRINT.program(steps.length),
       usage: UNIFORM | COPY_DST,
     });
     this.#params.add(params);
@@ -464,11 +470,16 @@ function record(
   from = 0,
   to = program.prepared.length,
 ): void {
+  let last: GPUComputePipeline | undefined;
   for (let index = from; index < to; index++) {
     const { kernel, bindGroup } = program.prepared[index] as Prepared;
-    pass.setPipeline(kernel.pipeline);
+    const [x, y, z] = groups[index] as readonly [number, number, number];
+    // A call takes microseconds, each argument of it a part.
+    if (kernel.pipeline !== last) pass.setPipeline(kernel.pipeline);
+    last = kernel.pipeline;
     pass.setBindGroup(0, bindGroup);
-    pass.dispatchWorkgroups(...(groups[index] as [number, number, number]));
+    if (y === 1 && z === 1) pass.dispatchWorkgroups(x);
+    else pass.dispatchWorkgroups(x, y, z);
   }
 }
 

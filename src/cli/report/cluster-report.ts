@@ -5,7 +5,7 @@ import { type ClusterScore, scoreSentence } from '../cluster-score.ts';
 import { rowsBy } from '../rows-by.ts';
 import { counted } from '../terminal.ts';
 import { meaning } from '../verify.ts';
-import { escapeHtml, page } from './page.ts';
+import { escapeHtml, page } from './html.ts';
 import type { Thumbnails } from './thumbnails.ts';
 
 /** Pictures on one page: beyond these a page grows to tens of megabytes. What is left out is said. */

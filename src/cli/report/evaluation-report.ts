@@ -2,7 +2,7 @@ import type { PairEvaluation } from '../../faces/evaluation/pairs.ts';
 import { clopperPearson, normalQuantile } from '../../faces/evaluation/statistics.ts';
 import { groupRows, headline, type OwnPoint, ownRows, rateRows } from '../evaluation-text.ts';
 import type { MeasuredPair } from '../pair-list.ts';
-import { escapeHtml, htmlTable, page } from './page.ts';
+import { escapeHtml, htmlTable, page } from './html.ts';
 import { type Axis, plot } from './plot.ts';
 
 /** Picture pairs of each kind of error. */

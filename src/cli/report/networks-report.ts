@@ -1,7 +1,7 @@
 import type { NetworkSurvey } from '../../facenet-gpu/survey.ts';
 import type { NetworkName } from '../../networks/network.ts';
 import { published } from '../../networks/published.ts';
-import { htmlTable, page } from './page.ts';
+import { htmlTable, page } from './html.ts';
 import { type Mark, plot } from './plot.ts';
 
 /** A network whose weights are at hand, with what was measured on them. */

@@ -1,4 +1,4 @@
-import { escapeHtml } from './page.ts';
+import { escapeHtml } from './html.ts';
 
 /** An axis: its range, and where it is labelled. */
 export interface Axis {

@@ -1,6 +1,5 @@
 import type { KernelStep, Lowering } from '../../../graph/operator.ts';
 import { columns, rows, type Shape, size } from '../../../graph/shape.ts';
-import { pairwiseDistanceOperator } from '../../../ops/pairwiseDistance.ts';
 import type { Family, FamilyTable } from '../../../plan/lowering.ts';
 import type { WebGpuAdapter } from '../webgpu-backend.ts';
 import { hasSubgroupTiles, isVec4 } from './conv2d.ts';
@@ -32,15 +31,14 @@ const forward: Family<WebGpuAdapter> = {
 
 /** Sixteen columns an invocation, for adapters without many lanes to fill. */
 function wide(entry: 'aGradient' | 'bGradient' | 'selfGradient', output: string): Family<WebGpuAdapter> {
-  const operator = pairwiseDistanceOperator.entries[entry];
   return {
     entry,
     name: 'wide',
     order: '',
     when: (shapes, _, adapter, views) =>
       adapter.software && columns(shapes.a as Shape) % 16 === 0 && isVec4(shapes, views, 'a', 'b', output),
-    lower(shapes, attributes) {
-      const plain = operator.lower?.(shapes, attributes) as Lowering;
+    lower(shapes, attributes, _, __, lower) {
+      const plain = lower?.(shapes, attributes) as Lowering;
       const [gather, gradient] = plain.steps as [KernelStep, KernelStep];
       const { points, others, pairs, dpoints } = gradient.tensors as Record<string, string>;
       return {
