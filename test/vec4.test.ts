@@ -52,7 +52,7 @@ function variants(of: WebGpuBackend): Record<'own' | 'hardware' | 'plain', Backe
 const kernelsOf: Record<string, { own?: readonly string[]; hardware?: readonly string[] }> = {
   add: { own: ['forward4'], hardware: ['forward4'] },
   maxPool: {
-    own: ['forward4', 'findMaximum4', 'inputGradient4'],
+    own: ['forwardLine4', 'findMaximum4', 'inputGradient4'],
     hardware: ['forward4', 'findMaximum4', 'inputGradient4'],
   },
   l2Pool: { own: ['forward4', 'divide4', 'inputGradient4'], hardware: ['forward4', 'divide4', 'inputGradient4'] },
