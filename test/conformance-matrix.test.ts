@@ -68,27 +68,17 @@ describe.each(columns.map((column) => [column.title, column] as const))('%s', (_
     expect(column.detection?.worst).toBeLessThan(0.05);
   });
 
-  // Software adapters take longest; a part it did not reach is said on the page, and is the only thing that may be missing.
-  const missing = column.failures.flatMap(
-    (text) => /^(training|pairs): not reached in the time given$/.exec(text)?.[1] ?? [],
-  );
-
-  test('nothing failed; what was not reached stands on the page', () => {
-    expect(column.failures).toHaveLength(missing.length);
-    if (missing.length > 0) expect(column.title).toMatch(/SwiftShader|Deno, lavapipe/);
-    for (const text of column.failures) expect(page).toContain(text);
-    const parts = Object.keys(PARTS).filter((part) => !missing.includes(part));
-    expect(Object.keys(column.ran)).toEqual(expect.arrayContaining(parts));
+  test('nothing failed, and no part is missing', () => {
+    expect(column.failures).toEqual([]);
+    expect(Object.keys(column.ran).sort()).toEqual(Object.keys(PARTS).sort());
   });
 
   test('300 pairs of LFW: the decisions of plain wasm', () => {
-    if (missing.includes('pairs')) return;
     expect(column.pairs?.decisions).toMatch(/^[01]{300}$/);
     expect(column.pairs?.decisions).toBe(plain[0]!.pairs?.decisions);
   });
 
   test('ten training steps: the triplets of plain wasm, losses within 1e-4', () => {
-    if (missing.includes('training')) return;
     expect(column.triplets).toEqual(plain[0]!.triplets);
     expect(Math.min(...column.triplets)).toBeGreaterThan(0);
     expect(column.losses).toHaveLength(10);
