@@ -5,6 +5,7 @@ import type { Thread } from '../src/backends/wasm/crew.ts';
 import { WasmBackend } from '../src/backends/wasm/wasm-backend.ts';
 import { WebGpuBackend } from '../src/backends/webgpu/webgpu-backend.ts';
 import { FaceNetError } from '../src/errors.ts';
+import { restWhileWaiting } from '../src/io/node/rest.ts';
 import type { Backend } from '../src/plan/runner.ts';
 
 const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
@@ -130,7 +131,14 @@ export async function webgpuBackend(): Promise<WebGpuBackend | null> {
   const opened = await openDevice();
   if (!opened) return null;
   const { device, adapter } = opened;
-  return new WebGpuBackend({ device, info: adapter.info, software: adapter.info.isFallbackAdapter, owned: true });
+  const { isFallbackAdapter: software } = adapter.info;
+  return new WebGpuBackend({
+    device,
+    info: adapter.info,
+    software,
+    owned: true,
+    ...(instance && { restWhileWaiting }),
+  });
 }
 
 /**

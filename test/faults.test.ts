@@ -69,9 +69,21 @@ async function faulty(
   return {
     fault,
     real: opened.device,
-    backend: new WebGpuBackend({ device: fault.device, info: opened.adapter.info, software: true, owned: false }),
+    backend: new WebGpuBackend({
+      device: fault.device,
+      info: opened.adapter.info,
+      software: true,
+      owned: false,
+      restWhileWaiting: () => {
+        rests.begun++;
+        rests.going++;
+        return () => rests.going--;
+      },
+    }),
   };
 }
+/** What backends told their host of waiting for the device. */
+const rests = { begun: 0, going: 0 };
 const devices: GPUDevice[] = [];
 afterAll(() => {
   for (const device of devices) device.destroy();
@@ -99,7 +111,10 @@ describe.runIf(onGpu)('a device that fails', () => {
 
   test('undisturbed: every call is counted, nothing stays', async () => {
     const { fault, backend } = await faulty();
+    rests.begun = 0;
     expected = await embedAndLeave(backend, microNet);
+    expect(rests.begun, 'kernels were compiled and results awaited').toBeGreaterThan(2);
+    expect(rests.going).toBe(0);
     Object.assign(calls, fault.calls);
     expect(Math.min(...Object.values(calls)), JSON.stringify(calls)).toBeGreaterThan(1);
     expect(fault.live).toBe(0);
@@ -115,6 +130,7 @@ describe.runIf(onGpu)('a device that fails', () => {
     const error = await errorOf(() => embedAndLeave(backend, microNet));
     expect(error.code, `${error.message} at ${at} ${call} of ${calls[at]}`).toBe('device-lost');
     expect(fault.live).toBe(0);
+    expect(rests.going, 'nobody waits any more').toBe(0);
     expect(backend.counters()).toMatchObject({ buffers: 0, bytes: 0, programs: 0 });
   });
 

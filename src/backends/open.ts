@@ -51,7 +51,7 @@ export async function openBackend(host: BackendHost, options: OpenOptions = {}):
   }
   if (options.device && backend === 'wasm')
     throw new FaceNetError('input', "create: a device was given with backend: 'wasm'. Use 'webgpu' or 'auto'.");
-  if (options.device) return trusted(openDevice(options.device));
+  if (options.device) return trusted(openDevice(options.device, host));
   if (backend === 'wasm') return openWasm(host, options, 'asked for');
   const found = await findAdapter(host, options.gpu);
   if (typeof found === 'string') {
@@ -111,6 +111,8 @@ export interface FoundAdapter {
   readonly adapter: GPUAdapter;
   readonly name: string;
   readonly software: boolean;
+  /** Of the host. */
+  readonly restWhileWaiting?: (() => () => void) | undefined;
   release(): void;
 }
 
@@ -129,6 +131,7 @@ export async function findAdapter(host: BackendHost, given?: GPU): Promise<Found
       adapter,
       name: [vendor, architecture, device || description].filter(Boolean).join(' '),
       software: isSoftware(adapter.info),
+      restWhileWaiting: host.restWhileWaiting,
       release: source.release,
     };
   } catch (cause) {
@@ -143,7 +146,8 @@ function isSoftware(info: GPUAdapterInfo): boolean {
   );
 }
 
-async function openAdapter({ adapter, name, software, release }: FoundAdapter, reason: string): Promise<Opened> {
+async function openAdapter(found: FoundAdapter, reason: string): Promise<Opened> {
+  const { adapter, name, software, restWhileWaiting, release } = found;
   const wanted = ['subgroups', 'shader-f16', 'timestamp-query'] as GPUFeatureName[];
   const { limits } = adapter;
   let device: GPUDevice;
@@ -167,17 +171,25 @@ async function openAdapter({ adapter, name, software, release }: FoundAdapter, r
     );
   }
   const why = `WebGPU on ${name}${software ? ' (software)' : ''}: ${reason}`;
-  const backend = new WebGpuBackend({ device, info: adapter.info, software, owned: true, why, release });
+  const backend = new WebGpuBackend({
+    device,
+    info: adapter.info,
+    software,
+    owned: true,
+    why,
+    restWhileWaiting,
+    release,
+  });
   return { backend, why };
 }
 
-function openDevice(device: GPUDevice): Opened {
+function openDevice(device: GPUDevice, { restWhileWaiting }: BackendHost): Opened {
   const info =
     (device as GPUDevice & { adapterInfo?: GPUAdapterInfo }).adapterInfo ??
     ({ vendor: '', architecture: '', device: '', description: '' } as GPUAdapterInfo);
   const software = isSoftware(info);
   const why = `WebGPU on the caller's device${software ? ' (software)' : ''}`;
-  return { backend: new WebGpuBackend({ device, info, software, owned: false, why }), why };
+  return { backend: new WebGpuBackend({ device, info, software, owned: false, why, restWhileWaiting }), why };
 }
 
 async function openWasm(

@@ -45,6 +45,8 @@ export interface WebGpuBackendOptions {
   /** Destroy the device on dispose: true when this library asked for it. */
   readonly owned: boolean;
   readonly why?: string;
+  /** Of the host: called before a software device is waited for; what it returns, behind. */
+  readonly restWhileWaiting?: (() => () => void) | undefined;
   /** Called when the backend no longer needs the object that adapters come from. */
   readonly release?: () => void;
 }
@@ -99,6 +101,7 @@ export class WebGpuBackend implements Backend {
 
   readonly #owned: boolean;
   readonly #release: () => void;
+  readonly #restWhileWaiting: (() => () => void) | undefined;
   readonly #pipelines: Pipelines;
   readonly #encoded = new WeakMap<readonly Step[], Encoded>();
   readonly #staging: GPUBuffer[] = [];
@@ -120,6 +123,7 @@ export class WebGpuBackend implements Backend {
     this.device = device;
     this.#owned = options.owned;
     this.#release = options.release ?? (() => {});
+    this.#restWhileWaiting = options.software ? options.restWhileWaiting : undefined;
     this.#pipelines = new Pipelines(device);
     this.maxBufferBytes = Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize);
     const sizes = info as GPUAdapterInfo & { subgroupMinSize?: number; subgroupMaxSize?: number };
@@ -433,6 +437,15 @@ export class WebGpuBackend implements Backend {
 
   /** Waits, but not beyond the loss of the device. */
   async #orLost<T>(promise: Promise<T>): Promise<T> {
+    const stopResting = this.#restWhileWaiting?.();
+    try {
+      return await this.#notBeyondLoss(promise);
+    } finally {
+      stopResting?.();
+    }
+  }
+
+  async #notBeyondLoss<T>(promise: Promise<T>): Promise<T> {
     const result = await Promise.race([
       promise.then((value) => ({ value })),
       this.device.lost.then(() => undefined),

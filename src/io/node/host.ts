@@ -12,6 +12,7 @@ import { type DownloadProgress, fetchModel, type ModelCache } from '../fetch-mod
 import { readModelFile } from '../model-file.ts';
 import { directoryCache } from './directory-cache.ts';
 import { ImageReader, readWholeFile } from './image-files.ts';
+import { restWhileWaiting } from './rest.ts';
 
 /** Largest model file that is read: 2 GiB. */
 const MAX_MODEL_BYTES = 2 ** 31;
@@ -119,6 +120,9 @@ export function createNodeHost() {
         },
       };
     },
+
+    // The runtime's own WebGPU does not poll.
+    ...(!(globalThis as { navigator?: { gpu?: GPU } }).navigator?.gpu && { restWhileWaiting }),
 
     kept,
 
