@@ -8,6 +8,7 @@
 //   --backend wasm|webgpu  --threads N  --plain         default: wasm, one thread, fused multiply-add
 //   --nets nn4.small2,nn2  --batch 1  --runs 5          forward only with --forward
 //   --layers                                            one line a layer too
+//   --shapes FILE.md                                    a table of layer shapes, what each reaches and what limits it
 //   --report FILE.html                                  default for shaders: .cache/bench/shaders.html
 //   --compare FILE.json                                 default: the last run of its kind on this machine
 //   --operators relu,prelu                              of the tests' cases only these
@@ -29,7 +30,17 @@ import { networks } from '../src/networks/networks.ts';
 import { measureCeilings } from './ceilings.ts';
 import type { KernelTime } from './kernel-times.ts';
 import { servePage } from './shaders/page-server.ts';
-import { cell, factsOf, headline, type Kept, kernelTable, layerTable, reportOf, tunedTable } from './shaders/report.ts';
+import {
+  cell,
+  factsOf,
+  headline,
+  type Kept,
+  kernelTable,
+  layerTable,
+  reportOf,
+  shapeTable,
+  tunedTable,
+} from './shaders/report.ts';
 import { measure } from './shaders/workload.ts';
 
 const { values: flags, positionals } = parseArgs({
@@ -43,6 +54,7 @@ const { values: flags, positionals } = parseArgs({
     runs: { type: 'string', default: '5' },
     forward: { type: 'boolean', default: false },
     layers: { type: 'boolean', default: false },
+    shapes: { type: 'string' },
     report: { type: 'string' },
     compare: { type: 'string' },
     operators: { type: 'string' },
@@ -162,6 +174,16 @@ if (flags.serve) {
   if (rest.length > 0) {
     console.log('\nEntries that these networks do not use, over the largest case of their tests:');
     print(kernelTable(rest, ceilings));
+  }
+  if (flags.shapes !== undefined) {
+    const [head = [], ...rows] = shapeTable(times, ceilings);
+    const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
+    const aligned = head.map((_, column) => (column >= 2 && column < 7 ? '---:' : '---'));
+    writeFileSync(
+      flags.shapes,
+      `${[`${machine}; ${device}; ceilings ${cell(ceilings.gflops)} GFLOP/s, ${cell(ceilings.gigabytes)} GB/s; commit ${commit()}.`, '', line(head), line(aligned), ...rows.map(line)].join('\n')}\n`,
+    );
+    console.log(`\n${flags.shapes}`);
   }
   const report = flags.report ?? (kind === 'shaders' ? join(root, '.cache', 'bench', 'shaders.html') : undefined);
   const when = new Date().toISOString();

@@ -16,6 +16,10 @@ export interface KernelTime {
   readonly multiplyAdds: number;
   /** Of all tensors it is given, each once. */
   readonly bytes: number;
+  /** '24 x 24 x 64 to 24 x 24 x 192, 3 x 3, stride 1', of products of matrices. */
+  readonly shape?: string;
+  /** Multiply-adds of the kernel's own way of computing / `multiplyAdds`: below 1 for Winograd's. Default: 1. */
+  readonly executed?: number;
 }
 
 export interface Rates {
@@ -51,7 +55,37 @@ export async function kernelTimes(plan: Plan, where: string, batch: number, runs
     milliseconds: median(profiles.map(({ milliseconds }) => milliseconds[index] as number)),
     multiplyAdds: step.multiplyAdds,
     bytes: bytesOf(step),
+    ...(step.multiplyAdds > 0 && { shape: shapeOf(step), executed: executedShare(step) }),
   }));
+}
+
+function shapeOf({ operator, params: p }: Step): string {
+  if (operator === 'linear') return `${p.positions} x ${p.channels} to ${p.outputs}`;
+  if (!operator.endsWith('onv2d')) return '';
+  const image = `${p.height} x ${p.width} x ${p.channels} to ${p.outHeight} x ${p.outWidth} x ${p.outChannels}`;
+  return `${image}, ${p.kernelHeight} x ${p.kernelWidth}, stride ${p.strideY}`;
+}
+
+/** Points and output pixels of a Winograd tile along one axis: F(2, 3), F(4, 3), F(2, 5), and the weight gradients F(3, 4), F(5, 2). */
+const WINOGRAD_TILES: Readonly<Record<string, readonly [points: number, pixels: number]>> = {
+  winogradF2: [4, 2],
+  winogradF4: [6, 4],
+  winogradF2K5: [6, 2],
+  inputGradientWinogradF2: [4, 2],
+  inputGradientWinogradF4: [6, 4],
+  inputGradientWinogradF2K5: [6, 2],
+  weightGradientWinogradF3: [6, 4],
+  weightGradientWinogradF5: [6, 2],
+};
+
+/** Products between the transforms / products of the direct form. Tiles that reach over the edge count whole. */
+function executedShare({ kernel, params: p }: Step): number {
+  const tile = WINOGRAD_TILES[kernel];
+  if (!tile) return 1;
+  const [points, pixels] = tile;
+  const input = kernel.startsWith('input');
+  const axis = (length = 1, taps = 1) => (Math.ceil(length / pixels) * points) / (length * taps);
+  return axis(input ? p.height : p.outHeight, p.kernelHeight) * axis(input ? p.width : p.outWidth, p.kernelWidth);
 }
 
 export function rates(

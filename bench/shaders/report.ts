@@ -57,6 +57,53 @@ export function layerTable(times: readonly KernelTime[], ceilings: Ceilings): st
   return [['layer', 'kernel', 'tile', 'ms', 'GFLOP/s', 'GB/s', 'FLOP/byte', 'of ceiling'], ...rows];
 }
 
+/**
+ * Products of matrices, one line a kernel and shape: milliseconds of one layer (mean of equal ones), GFLOP/s of the direct form, the shares of that
+ * time that its multiply-adds (Winograd's own, where it is one) and its bytes from memory need at the ceilings, and what limits it.
+ */
+export function shapeTable(times: readonly KernelTime[], ceilings: Ceilings): string[][] {
+  const groups = new Map<string, KernelTime[]>();
+  for (const time of times) {
+    if (!time.shape) continue;
+    const key = `${time.kernel}: ${time.shape}`;
+    groups.set(key, [...(groups.get(key) ?? []), time]);
+  }
+  const rows = [...groups.values()].map((group) => {
+    const [one] = group as [KernelTime, ...KernelTime[]];
+    const milliseconds = group.reduce((sum, time) => sum + time.milliseconds, 0) / group.length;
+    const { gflops, gigabytes } = rates({ ...one, milliseconds }, ceilings);
+    const products = ((one.executed ?? 1) * gflops) / ceilings.gflops;
+    const memory = gigabytes / ceilings.gigabytes;
+    const percent = (share: number) => `${cell(share * 100, 0)} %`;
+    return {
+      order: one.multiplyAdds,
+      row: [
+        one.kernel,
+        one.shape as string,
+        String(group.length),
+        cell(milliseconds, 3),
+        cell(gflops),
+        percent(products),
+        percent(memory),
+        limitOf(one, products, memory),
+      ],
+    };
+  });
+  rows.sort((a, b) => (a.row[0] as string).localeCompare(b.row[0] as string) || b.order - a.order);
+  return [
+    ['kernel', 'shape', 'layers', 'ms', 'GFLOP/s', 'multiply-adds', 'memory', 'limit'],
+    ...rows.map(({ row }) => row),
+  ];
+}
+
+/** The ceiling that takes four fifths of the time, or half of it for memory, which is never read at full speed; else what the kernel does besides. */
+function limitOf({ kernel, executed = 1, multiplyAdds, bytes }: KernelTime, products: number, memory: number): string {
+  if (products >= 0.8 && products >= memory) return 'multiply-adds';
+  if (memory >= 0.5) return 'memory';
+  if (/winograd/i.test(kernel) && executed !== 1) return 'transforms';
+  return multiplyAdds / bytes < 4 ? 'loads: each number is used few times' : 'loads and edges of tiles';
+}
+
 /** What a tuner found: time of each variant / time of the default. */
 export function tunedTable({ tuning = [] }: PlanFacts): string[][] {
   const short = (name: string) => name.replaceAll('"', '').replaceAll(/[{,}]/g, ' ').trim();
