@@ -10,7 +10,7 @@ const TRAINING_NAME = 'facenet-gpu:training-shaders';
 const TRAINING = new Set(
   (
     'adagradUpdate adamUpdate augment batchNorm cosineMargin distillation emaUpdate pairwiseDistance.subgroups sgdUpdate ' +
-    'softmaxCrossEntropy sumOfSquares tripletLoss tripletSelection'
+    'softmaxCrossEntropy sumOfSquares tripletLoss tripletSelection tripletSelection.subgroups'
   ).split(' '),
 );
 

@@ -10,6 +10,8 @@ const SG = 8u;  // subgroup size
 const RM = 2u;  // rows of a of a tile: lane l loads those of number l, l + SG ...
 const RN = 1u;  // rows of b of a lane
 const RA = (RM + SG - 1u) / SG;
+// 1: b is a, and tiles are squares, RM = RN * SG: those below the diagonal are not computed but written with their mirror images.
+const SYMMETRIC = 0u;
 
 @group(0) @binding(0) var<uniform> params : Params;
 @group(0) @binding(1) var<storage, read> a : array<vec4f>;
@@ -21,9 +23,21 @@ fn forward(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) groups
   let columns = params.columns / 4u;
   let blocks = (params.bRows + RN * SG - 1u) / (RN * SG);
   let tile = group.x + group.y * groups.x;
-  let first = tile / blocks * RM;
+  var down = tile / blocks;
+  var right = tile % blocks;
+  if (SYMMETRIC == 1u) {
+    // Row r of the upper triangle has blocks - r tiles: with row blocks - 1 - r it fills a line of blocks + 1.
+    down = tile / (blocks + 1u);
+    right = down + tile % (blocks + 1u);
+    if (right >= blocks) {
+      right = right - 1u - down;
+      if (2u * down + 1u == blocks) { return; }  // the middle row has no partner
+      down = blocks - 1u - down;
+    }
+  }
+  let first = down * RM;
   if (first >= params.aRows) { return; }
-  let column = tile % blocks * RN * SG + lane;
+  let column = right * RN * SG + lane;
   var row : array<u32, RA>;
   var other : array<u32, RN>;
   var sum : array<array<f32, RN>, RM>;
@@ -53,6 +67,13 @@ fn forward(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) groups
   for (var i = 0u; i < RM; i++) { // unroll
     for (var j = 0u; j < RN; j++) { // unroll
       if (first + i < params.aRows && column + j * SG < params.bRows) { y[(first + i) * params.bRows + column + j * SG] = sum[i][j]; }
+    }
+  }
+  if (SYMMETRIC == 1u && down != right) {
+    for (var i = 0u; i < RM; i++) { // unroll
+      for (var j = 0u; j < RN; j++) { // unroll
+        if (first + i < params.aRows && column + j * SG < params.bRows) { y[(column + j * SG) * params.bRows + first + i] = sum[i][j]; }
+      }
     }
   }
 }

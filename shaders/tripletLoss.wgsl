@@ -62,16 +62,22 @@ fn anchors(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) g
     var near = 0.0;
     var far = 0.0;
     var strangers = 0.0;
-    for (var p = 0u; p < params.count; p++) {
-      let d = distances[row + p];
-      if (labels[p] != label) {
-        far += d;
-        strangers += 1.0;
-      } else if (p != a) {
-        near += d;
-        pairs += 1.0;
-        sum += pairLoss(row, label, p, d);
+    var p = 0u;
+    loop {
+      // Strangers up to the next pair in a loop of their own: software adapters run both sides of an if.
+      while (p < params.count) {
+        let stranger = labels[p] != label;
+        if (!stranger && p != a) { break; }
+        far += select(0.0, distances[row + p], stranger);
+        strangers += select(0.0, 1.0, stranger);
+        p++;
       }
+      if (p >= params.count) { break; }
+      let d = distances[row + p];
+      near += d;
+      pairs += 1.0;
+      sum += pairLoss(row, label, p, d);
+      p++;
     }
     perAnchor[8u * a] = sum.x;
     perAnchor[8u * a + 1u] = sum.y;
@@ -147,24 +153,26 @@ fn distanceGradient(@builtin(global_invocation_id) id : vec3u, @builtin(num_work
     let own = i % SHARES;
     let row = a * params.count;
     let label = labels[a];
-    for (var j = own; j < params.count; j += SHARES) {
-      var gradient = 0.0;
-      if (isNegatives(choice[row + j])) { gradient = factor * pairSlope(a, j); }
-      ddistances[row + j] = gradient;
-    }
-    for (var p = 0u; p < params.count; p++) {
-      // Most of a row are no pairs: their code alone is read.
-      let code = choice[row + p];
-      if (!isNegatives(code) || !isSelected(a, p)) { continue; }
-      let positive = distances[row + p];
-      if (code >= 0) {
-        if (u32(code) % SHARES == own) { ddistances[row + u32(code)] -= factor * slope(positive, distances[row + u32(code)]); }
-        continue;
+    for (var j = own; j < params.count; j += SHARES) { ddistances[row + j] = 0.0; }
+    var p = 0u;
+    loop {
+      // Most of a row are no pairs: a loop of their own reads their codes and nothing else.
+      while (p < params.count && !isNegatives(choice[row + p])) { p++; }
+      if (p >= params.count) { break; }
+      if (isSelected(a, p)) {
+        let code = choice[row + p];
+        let positive = distances[row + p];
+        if (p % SHARES == own) { ddistances[row + p] = factor * pairSlope(a, p); }
+        if (code >= 0) {
+          if (u32(code) % SHARES == own) { ddistances[row + u32(code)] -= factor * slope(positive, distances[row + u32(code)]); }
+        } else {
+          for (var n = own; n < params.count; n += SHARES) {
+            let negative = distances[row + n];
+            if (labels[n] != label && isChosen(code, n, positive, negative)) { ddistances[row + n] -= factor * slope(positive, negative); }
+          }
+        }
       }
-      for (var n = own; n < params.count; n += SHARES) {
-        let negative = distances[row + n];
-        if (labels[n] != label && isChosen(code, n, positive, negative)) { ddistances[row + n] -= factor * slope(positive, negative); }
-      }
+      p++;
     }
   }
 }

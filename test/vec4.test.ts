@@ -18,6 +18,8 @@ import { pairwiseDistance } from '../src/ops/pairwiseDistance.ts';
 import { relu } from '../src/ops/relu.ts';
 import { scaleShift } from '../src/ops/scaleShift.ts';
 import { slice } from '../src/ops/slice.ts';
+import { tripletLoss } from '../src/ops/tripletLoss.ts';
+import { tripletSelection } from '../src/ops/tripletSelection.ts';
 import { bindFamilies, type Families } from '../src/plan/lowering.ts';
 import { Plan } from '../src/plan/plan.ts';
 import type { Backend } from '../src/plan/runner.ts';
@@ -142,6 +144,8 @@ describe.skipIf(!backend)('kernels of four channels', () => {
 
   for (const [name, aRows, bRows] of [
     ['a set with itself', 37, 0],
+    ['a set with itself, one tile', 9, 0],
+    ['a set with itself, rows of tiles in pairs', 64, 0],
     ['two sets', 21, 50],
   ] as const) {
     test(`pairwiseDistance of ${name}`, async () => {
@@ -173,6 +177,45 @@ describe.skipIf(!backend)('kernels of four channels', () => {
         store.dispose();
       }
       expect(bits[0]).toEqual(bits[1]);
+    });
+  }
+
+  for (const [name, count, labelOf, levels] of [
+    ['people in a row', 60, (i: number) => Math.floor(i / 7), 2 ** 20],
+    ['people mixed, equal distances', 132, (i: number) => (i * i) % 11, 16],
+    ['more positives than one pass takes', 100, (i: number) => (i === 50 || i === 97 ? 1 : 0), 64],
+    ['a single person: no negative', 12, () => 3, 64],
+    ['people with one picture: no positive', 20, (i: number) => i, 64],
+  ] as const) {
+    test(`semi-hard triplets, ${name}`, async () => {
+      const found = [];
+      const { own, plain } = variants(backend as WebGpuBackend);
+      const random = uniform(count);
+      const half = Array.from({ length: count * count }, () => Math.floor(levels * (random() + 1)) / levels);
+      const given = {
+        distances: Float32Array.from(half, (_, i) => {
+          const [r, c] = [Math.floor(i / count), i % count];
+          return r === c ? 0 : (half[r < c ? i : c * count + r] as number);
+        }),
+        labels: Int32Array.from({ length: count }, (_, i) => labelOf(i)),
+      };
+      for (const on of [own, plain]) {
+        const graph = new Graph();
+        const distances = graph.input('distances', [count, count]);
+        const labels = graph.input('labels', [count], 'i32');
+        const choice = tripletSelection(distances, labels, { rule: 'semi-hard', margin: 0.3 });
+        const { loss, summary } = tripletLoss(distances, labels, choice, { softMargin: true });
+        const [slopes] = gradients(loss, [distances], graph.constant(Float32Array.of(1), [1]), add) as [Value];
+        const store = new Store(on);
+        const plan = await Plan.create(graph, { choice, summary, slopes }, on, store, { batchSize: 1 });
+        plan.poison();
+        expect(plan.steps.some(({ file }) => file === 'tripletSelection.subgroups')).toBe(on === own);
+        const result = await plan.run(given);
+        found.push(Object.values(result).map((floats) => new Uint32Array(floats.buffer)));
+        plan.dispose();
+        store.dispose();
+      }
+      expect(found[0]).toEqual(found[1]);
     });
   }
 });

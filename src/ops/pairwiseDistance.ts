@@ -23,13 +23,25 @@ const forward: Entry<Attributes> = {
   params: ({ a, b }) => ({ aRows: rows(a as Shape), bRows: rows(b as Shape), columns: columns(a as Shape) }),
   launch: ({ a, b }) => ({ invocations: Math.ceil(rows(a as Shape) / 4) * Math.ceil(rows(b as Shape) / 4) }),
   multiplyAdds: ({ a, b }) => size(a as Shape) * rows(b as Shape),
-  gradient({ y, dy, inputs: { a, b }, needs }) {
-    if (a === b) return { a: y.graph.apply(pairwiseDistanceOperator, 'selfGradient', { a, dy }) };
-    return {
-      a: needs('a') ? y.graph.apply(pairwiseDistanceOperator, 'aGradient', { a, b, dy }) : undefined,
-      b: needs('b') ? y.graph.apply(pairwiseDistanceOperator, 'bGradient', { a, b, dy }) : undefined,
-    };
-  },
+  gradient: ({ y, dy, inputs: { a, b }, needs }) => ({
+    a: needs('a') ? y.graph.apply(pairwiseDistanceOperator, 'aGradient', { a, b, dy }) : undefined,
+    b: needs('b') ? y.graph.apply(pairwiseDistanceOperator, 'bGradient', { a, b, dy }) : undefined,
+  }),
+};
+
+/** A set with itself: the same kernel, unless a backend has one that computes half of the symmetric matrix. */
+const self: Entry<Attributes> = {
+  inputs: ['a'],
+  output: 'y',
+  strided,
+  shape: ({ a }) => forward.shape({ a, b: a }, {}),
+  params: ({ a }) => forward.params({ a, b: a }, {}),
+  launch: ({ a }) => forward.launch({ a, b: a }, {}),
+  lower: ({ a }) => ({
+    steps: [{ kernel: 'forward', tensors: { a: 'a', b: 'a', y: 'y' }, launch: forward.launch({ a, b: a }, {}) }],
+  }),
+  multiplyAdds: ({ a }) => size(a as Shape) * rows(a as Shape),
+  gradient: ({ y, dy, inputs: { a } }) => ({ a: y.graph.apply(pairwiseDistanceOperator, 'selfGradient', { a, dy }) }),
 };
 
 /** Which of the two sets the gradient is for: its rows are `points`, those of the other set `others`. */
@@ -115,6 +127,7 @@ export const pairwiseDistanceOperator = defineOperator({
   },
   entries: {
     forward,
+    self,
     aGradient: gradient('a', 'b', 'da'),
     bGradient: gradient('b', 'a', 'db'),
     selfGradient: gradient('a', 'a', 'da'),
@@ -134,6 +147,9 @@ export const pairwiseDistanceOperator = defineOperator({
  * Source: Schroff et al. 2015, section 3.1. @throws 'input' when the columns differ.
  */
 export function pairwiseDistance(a: Value, b: Value = a, { squared = true }: { squared?: boolean } = {}): Value {
-  const y = a.graph.apply(pairwiseDistanceOperator, 'forward', { a, b });
+  const y =
+    a === b
+      ? a.graph.apply(pairwiseDistanceOperator, 'self', { a })
+      : a.graph.apply(pairwiseDistanceOperator, 'forward', { a, b });
   return squared ? y : a.graph.apply(pairwiseDistanceOperator, 'squareRoot', { x: y });
 }

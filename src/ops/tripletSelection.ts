@@ -30,7 +30,7 @@ export type SelectionRule =
 /** What stands in `choice[a, p]` where it is not the index of a negative. */
 export const choiceCode = { none: -1, noPair: -2, everyNegative: -3, everySemiHard: -4 } as const;
 
-interface TripletSelection extends Attributes {
+export interface TripletSelection extends Attributes {
   readonly rule: SelectionRule;
   readonly margin: number;
 }

@@ -11,6 +11,8 @@ import { families as pairwiseDistance } from './families/pairwiseDistance.ts';
 import { families as prelu } from './families/prelu.ts';
 import { families as relu } from './families/relu.ts';
 import { families as softmax } from './families/softmax.ts';
+import { families as tripletLoss } from './families/tripletLoss.ts';
+import { families as tripletSelection } from './families/tripletSelection.ts';
 import type { WebGpuAdapter } from './webgpu-backend.ts';
 
 /** Operators with several kernels on this backend. */
@@ -27,4 +29,6 @@ export const webgpuFamilies: Readonly<Record<string, FamilyTable<WebGpuAdapter>>
   prelu,
   relu,
   softmax,
+  tripletLoss,
+  tripletSelection,
 };

@@ -4,30 +4,38 @@ import type { Family, FamilyTable } from '../../../plan/lowering.ts';
 import type { WebGpuAdapter } from '../webgpu-backend.ts';
 import { hasSubgroupTiles, isVec4 } from './conv2d.ts';
 
-/** Rows of a in a tile, and rows of b of a lane. */
-const [RM, RN] = [16, 2];
+/** Rows of a in a tile. */
+const RM = 16;
 
-const forward: Family<WebGpuAdapter> = {
-  entry: 'forward',
-  name: 'subgroups',
-  order: '',
-  when: (shapes, _, adapter, views) =>
-    hasSubgroupTiles(adapter) && isVec4({ a: shapes.a, b: shapes.b }, views, 'a', 'b'),
-  lower({ a, b }, _, adapter) {
-    const SG = adapter.subgroups as number;
-    const tiles = Math.ceil(rows(a as Shape) / RM) * Math.ceil(rows(b as Shape) / (SG * RN));
-    return {
-      steps: [
-        {
-          kernel: 'forward',
-          file: 'pairwiseDistance.subgroups',
-          constants: { SG, RM, RN },
-          launch: { workgroups: [tiles] },
-        },
-      ],
-    };
-  },
-};
+/** Tiles that subgroups feed; of a set with itself the upper triangle alone. */
+function tiled(entry: 'forward' | 'self', rowsOfLane: (sg: number) => number): Family<WebGpuAdapter> {
+  const b = entry === 'self' ? 'a' : 'b';
+  return {
+    entry,
+    name: 'subgroups',
+    order: '',
+    when: (shapes, _, adapter, views) =>
+      hasSubgroupTiles(adapter) && isVec4({ a: shapes.a, [b]: shapes[b] }, views, 'a', b),
+    lower(shapes, _, adapter) {
+      const SG = adapter.subgroups as number;
+      const RN = rowsOfLane(SG);
+      const down = Math.ceil(rows(shapes.a as Shape) / RM);
+      const right = Math.ceil(rows(shapes[b] as Shape) / (SG * RN));
+      const tiles = entry === 'self' ? Math.ceil(down / 2) * (down + 1) : down * right;
+      return {
+        steps: [
+          {
+            kernel: 'forward',
+            file: 'pairwiseDistance.subgroups',
+            tensors: { a: 'a', b, y: 'y' },
+            constants: { SG, RM, RN, SYMMETRIC: entry === 'self' ? 1 : 0 },
+            launch: { workgroups: [tiles] },
+          },
+        ],
+      };
+    },
+  };
+}
 
 /** Sixteen columns an invocation, for adapters without many lanes to fill. */
 function wide(entry: 'aGradient' | 'bGradient' | 'selfGradient', output: string): Family<WebGpuAdapter> {
@@ -57,7 +65,8 @@ function wide(entry: 'aGradient' | 'bGradient' | 'selfGradient', output: string)
 }
 
 export const families: FamilyTable<WebGpuAdapter> = [
-  forward,
+  tiled('self', (sg) => RM / sg),
+  tiled('forward', () => 2),
   wide('aGradient', 'da'),
   wide('bGradient', 'db'),
   wide('selfGradient', 'da'),
