@@ -6,9 +6,14 @@ import { join, resolve } from 'node:path';
 /** The little of the original that is called. */
 export interface FaceApi {
   readonly nets: Readonly<
-    Record<'tinyFaceDetector' | 'faceLandmark68Net', { loadFromDisk(folder: string): Promise<void> }>
+    Record<
+      'tinyFaceDetector' | 'faceLandmark68Net' | 'faceRecognitionNet',
+      { loadFromDisk(folder: string): Promise<void> }
+    >
   >;
   readonly TinyFaceDetectorOptions: new (options: { inputSize: number; scoreThreshold: number }) => unknown;
+  /** Of crops of 150 x 150, as tensors. */
+  computeFaceDescriptor(input: unknown): Promise<Float32Array | Float32Array[]>;
   detectAllFaces(input: unknown, options: unknown): { withFaceLandmarks(): Promise<FaceApiFace[]> };
 }
 export interface FaceApiFace {
@@ -47,6 +52,8 @@ export async function openFaceApi(from: string, threads: number) {
   return {
     faceApi,
     tensorflow,
+    /** Where the package keeps its weights. */
+    model,
     threads: () => wasm.getThreadsCount(),
     programs: {
       '@vladmandic/face-api': version('@vladmandic/face-api'),
