@@ -232,6 +232,7 @@ function page({ versions: found, runtimes: reports }) {
   };
   const bits = ({ operators }, name) => operators[name]?.bits;
   const titled = (expression) => numbered.filter(({ title }) => expression.test(title));
+  const minutes = (list) => (list.reduce((sum, { seconds = 0 }) => sum + seconds, 0) / 60).toFixed(1);
   const plain = titled(/: plain/);
   const swift = titled(/SwiftShader/);
   const lavapipe = titled(/lavapipe/);
@@ -258,7 +259,8 @@ ${Object.entries(found)
   .map(([name, version]) => `${name} ${version}`)
   .join(' · ')}
 
-"plain" is the build without fused multiply-add, "x2" two threads. Times are those of a machine that did other things as well.
+"plain" is the build without fused multiply-add, "x2" two threads. Times are those of a machine that did other things as well; added up \`npm run conformance\` takes ${minutes(numbered)} minutes,
+the columns of wasm alone (\`--only wasm\`) ${minutes(titled(/wasm/))}.
 
 ## Equality of bits
 
