@@ -1,5 +1,6 @@
 // The modules 'facenet-gpu:shaders' and 'facenet-gpu:training-shaders': the text of every WGSL file of this folder by stem, for esbuild
-// and for vitest. A new file is in the first because it lies here; the second holds what a page that only embeds never runs.
+// and for vitest. A new file is in the first because it lies here; the second holds what a page that only embeds, on a GPU, never runs:
+// training, and tiles for adapters in software.
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -9,8 +10,8 @@ const NAME = 'facenet-gpu:shaders';
 const TRAINING_NAME = 'facenet-gpu:training-shaders';
 const TRAINING = new Set(
   (
-    'adagradUpdate adamUpdate augment batchNorm cosineMargin distillation emaUpdate pairwiseDistance.subgroups sgdUpdate ' +
-    'softmaxCrossEntropy sumOfSquares tripletLoss tripletSelection tripletSelection.subgroups'
+    'adagradUpdate adamUpdate augment batchNorm conv2d.subgroups conv2d.uniform cosineMargin distillation emaUpdate ' +
+    'pairwiseDistance.subgroups sgdUpdate softmaxCrossEntropy sumOfSquares tripletLoss tripletSelection tripletSelection.subgroups'
   ).split(' '),
 );
 

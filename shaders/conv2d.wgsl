@@ -22,6 +22,7 @@ struct Params {
   gridHeight : u32, gridWidth : u32, stepY : u32, stepX : u32, startY : u32, startX : u32,
   xSlice : u32, weightSlice : u32, ySlice : u32,  // elements between the slices of z (of x, of weight, of y)
   block : u32,  // columns of packed weights that lie together
+  firstChannel : u32,  // of y, the first that is packed
   layer : u32, hasBias : u32, hasResidual : u32, hasBias4 : u32,
   xStride : u32, xOffset : u32, yStride : u32, yOffset : u32, residualStride : u32, residualOffset : u32,
   dyStride : u32, dyOffset : u32, dxStride : u32, dxOffset : u32,
@@ -281,14 +282,13 @@ fn forwardImage(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) g
   if (any(worst == vec4u(EXPONENT))) { atomicStore(&flags[params.layer], 1u); }
 }
 
-// packed[b, k, j] = weight[k, b * block + j], k = (ky, kx, ci) and zero past the last output channel.
+// packed[b, k, j] = weight[k, firstChannel + b * block + j], k = (ky, kx, ci) and zero past the last output channel.
 @compute @workgroup_size(LANES)
 fn packWeight(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
   let depth = params.kernelHeight * params.kernelWidth * params.channels;
-  let count = (params.outChannels + params.block - 1u) / params.block * depth * params.block;
-  for (var i = id.x; i < count; i += groups.x * LANES) {
+  for (var i = id.x; i < arrayLength(&packed); i += groups.x * LANES) {
     let k = i / params.block % depth;
-    let co = i / params.block / depth * params.block + i % params.block;
+    let co = params.firstChannel + i / params.block / depth * params.block + i % params.block;
     packed[i] = select(0.0, weight[k * params.outChannels + min(co, params.outChannels - 1u)], co < params.outChannels);
   }
 }

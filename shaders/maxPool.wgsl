@@ -14,6 +14,8 @@ struct Params { batch : u32, height : u32, width : u32, channels : u32, outHeigh
                 dy4Stride : u32, dy4Offset : u32, dx4Stride : u32, dx4Offset : u32 }
 
 override LANES : u32 = 64u;
+const SY = 2u;  // window of forwardLine4
+const SX = 2u;
 
 @group(0) @binding(0) var<uniform> params : Params;
 @group(0) @binding(1) var<storage, read> x : array<f32>;
@@ -82,7 +84,8 @@ fn forward4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) 
   }
 }
 
-// forward4 with a line of pixels an invocation: divisions of integers are dear on software adapters, and so one line needs them once.
+// forward4 of windows of SY x SX pixels with a line of them an invocation: divisions of integers are dear on software adapters, and so one line
+// needs them once; loops are, and so taps outside the image are moved to the last pixel inside, which the window has anyway.
 @compute @workgroup_size(LANES)
 fn forwardLine4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
   let channels = params.channels / 4u;
@@ -90,14 +93,18 @@ fn forwardLine4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgrou
     let line = i / channels;
     let channel = i - line * channels;
     let n = line / params.outHeight;
-    let ys = clip(line - n * params.outHeight, params.strideY, params.sizeY, params.padTop, params.height);
+    let top = (line - n * params.outHeight) * params.strideY;
     let image = params.x4Offset + n * params.height * params.width * params.x4Stride + channel;
+    var rows : array<u32, SY>;
+    for (var t = 0u; t < SY; t++) { // unroll
+      rows[t] = image + min(max(top + t, params.padTop) - params.padTop, params.height - 1u) * params.width * params.x4Stride;
+    }
     for (var ox = 0u; ox < params.outWidth; ox++) {
-      let xs = clip(ox, params.strideX, params.sizeX, params.padLeft, params.width);
-      var largest = x4[image + (ys.x * params.width + xs.x) * params.x4Stride];
-      for (var iy = ys.x; iy < ys.y; iy++) {
-        for (var ix = xs.x; ix < xs.y; ix++) {
-          largest = max(largest, x4[image + (iy * params.width + ix) * params.x4Stride]);
+      var largest = vec4f(-3.4028234e38);
+      for (var u = 0u; u < SX; u++) { // unroll
+        let ix = min(max(ox * params.strideX + u, params.padLeft) - params.padLeft, params.width - 1u) * params.x4Stride;
+        for (var t = 0u; t < SY; t++) { // unroll
+          largest = max(largest, x4[rows[t] + ix]);
         }
       }
       y4[params.y4Offset + (line * params.outWidth + ox) * params.y4Stride + channel] = largest;

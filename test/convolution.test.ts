@@ -7,6 +7,7 @@ import {
   bestTile,
   families,
   forwardLowering,
+  type How,
   hasSubgroupTiles,
   inputGradientLowering,
   type Tile,
@@ -152,6 +153,20 @@ describe.skipIf(!backend)('tiles change no bits', () => {
     { why: 'stride 2', x: [1, 9, 11, 8], weight: [3, 3, 8, 36], options: { stride: 2, padding: [1, 0, 1, 1] } },
     { why: '1x1', x: [2, 9, 9, 80], weight: [1, 1, 80, 40], options: { activation: 'relu' } },
     { why: 'first layer', x: [2, 15, 13, 3], weight: [5, 5, 3, 16], options: { stride: 2, padding: 2 } },
+    { why: 'weights in two parts', x: [2, 5, 7, 128], weight: [1, 1, 128, 140], options: {}, residual: true },
+    {
+      why: 'lines of an image',
+      x: [2, 23, 20, 3],
+      weight: [3, 3, 3, 16],
+      options: { padding: [1, 0, 1, 1], activation: 'relu' },
+    },
+    { why: 'lines of an image without padding', x: [1, 11, 12, 3], weight: [3, 3, 3, 4], options: {} },
+    {
+      why: 'every other line',
+      x: [2, 18, 28, 3],
+      weight: [3, 3, 3, 32],
+      options: { stride: 2, padding: [0, 0, 1, 1] },
+    },
   ];
 
   /** y, dx and dweight, as the bits of floats. */
@@ -201,13 +216,19 @@ describe.skipIf(!backend)('tiles change no bits', () => {
     }
   }
 
+  /** Kernels that were compared. */
+  const taken = new Set<string>();
+
   /** The family table with the tile of this index wherever there are several. */
   const withTile = (index: number): FamilyTable<WebGpuAdapter> =>
     families.map((family) => ({
       ...family,
       lower(shapes, attributes: Conv2d, adapter, views) {
-        const pick = (problem: Parameters<typeof tiles>[0], vec4: boolean): Tile =>
-          tiles(problem, adapter, vec4)[index] ?? bestTile(problem, adapter, vec4);
+        const pick = (problem: Parameters<typeof tiles>[0], vec4: boolean, how: How = {}): Tile => {
+          const tile = tiles(problem, adapter, vec4, how)[index] ?? bestTile(problem, adapter, vec4, how);
+          taken.add(tile.kernel);
+          return tile;
+        };
         const params = conv2dOperator.entries[family.entry as 'forward'].params(shapes, attributes);
         const problem = {
           ...params,
@@ -219,7 +240,8 @@ describe.skipIf(!backend)('tiles change no bits', () => {
           startX: 0,
         } as unknown as Parameters<typeof tiles>[0];
         if (family.entry === 'forward') {
-          return forwardLowering(problem, pick(problem, problem.channels % 4 === 0), {
+          const how = { dense: !shapes.residual, parts: true };
+          return forwardLowering(problem, pick(problem, problem.channels % 4 === 0, how), {
             x: 'x',
             bias: 'bias',
             residual: shapes.residual && 'residual',
@@ -240,7 +262,7 @@ describe.skipIf(!backend)('tiles change no bits', () => {
       const gpu: WebGpuAdapter = { ...adapter, software: false };
       let compared = 0;
       for (const other of [...(hasSubgroupTiles(adapter) ? [adapter] : []), without, gpu]) {
-        for (let index = 0; index < 3; index++) {
+        for (let index = 0; index < 4; index++) {
           const actual = await run(withTile(index), other, problem);
           const how = other.software ? `subgroups ${other.subgroups}` : 'GPU';
           for (const name of Object.keys(expected))
@@ -248,7 +270,12 @@ describe.skipIf(!backend)('tiles change no bits', () => {
           compared++;
         }
       }
-      expect(compared).toBeGreaterThanOrEqual(6);
+      expect(compared).toBeGreaterThanOrEqual(8);
     }, 300_000);
   }
+
+  test.skipIf(backend?.adapter.subgroups !== 8)('all kernels of subgroups of eight were among them', () => {
+    for (const kernel of ['forwardPixels', 'forwardChannels', 'forwardImage', 'forwardUniform', 'forwardRows'])
+      expect([...taken]).toContain(kernel);
+  });
 });

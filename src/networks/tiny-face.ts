@@ -12,6 +12,9 @@ export const TINY_FACE_CELL = 32;
 /** Numbers a box: two of its centre, two of its size, one of the belief that it holds a face. */
 export const TINY_FACE_BOX = 5;
 
+/** Numbers of a cell: those of its boxes, and three more that nothing reads, since kernels take four channels at a time. */
+export const TINY_FACE_NUMBERS = 28;
+
 /** Width and height of the five boxes that each cell refines, in cells. */
 export const tinyFaceAnchors: readonly (readonly [width: number, height: number])[] = [
   [1.603231, 2.094468],
@@ -38,14 +41,15 @@ function leaky(y: Value): Value {
 
 /**
  * The tiny face detector of face-api.js (a Tiny YOLO v2 of separable convolutions): x [N, size, size, 3], size a multiple of 32, bytes less
- * `tinyFaceMean` over 255 -> [N, size / 32, size / 32, 5 x 5], for each cell and anchor the numbers x, y, width, height and score before
- * sigmoid and exponential (`readTinyFaceBoxes` in src/faces/detection/tiny-face.ts says what they mean).
+ * `tinyFaceMean` over 255 -> [N, size / 32, size / 32, outputs], for each cell and anchor the numbers x, y, width, height and score before
+ * sigmoid and exponential (`readTinyFaceBoxes` in src/faces/detection/tiny-face.ts says what they mean), 5 x 5 of them, or more with weights
+ * as `wideTinyFace` makes them.
  *
  * Parameters `<prefix>conv0/filters`, `<prefix>conv1/depthwise_filter` ... as in tiny_face_detector_model-weights_manifest.json; depthwise filters
  * [3, 3, channels]. Source: TinyFaceDetector and TinyYolov2Base of @vladmandic/face-api 1.7.15. The leaky ReLU rises everywhere, so that it
  * is taken behind the pool, of a quarter of the values, for the same result. @throws 'input' for another x.
  */
-export function tinyFace(x: Value, prefix = ''): Value {
+export function tinyFace(x: Value, prefix = '', outputs = tinyFaceAnchors.length * TINY_FACE_BOX): Value {
   const { graph } = x;
   const [, height, width, colours] = x.shape;
   if (x.shape.length !== 4 || colours !== 3 || height !== width || !(height && height % TINY_FACE_CELL === 0)) {
@@ -69,7 +73,6 @@ export function tinyFace(x: Value, prefix = ''): Value {
       return index < 4 ? halved(mixed) : leaky(maxPool(mixed, { size: 2, padding: [0, 0, 1, 1] }));
     });
   });
-  const outputs = tinyFaceAnchors.length * TINY_FACE_BOX;
   return graph.scope('conv8', () =>
     conv2d(y, filters('conv8/filters', [1, 1, 512, outputs]), { bias: filters('conv8/bias', [outputs]) }),
   );
@@ -77,3 +80,22 @@ export function tinyFace(x: Value, prefix = ''): Value {
 
 /** Largest of each 2x2 block, the last one of an odd size cut off (TensorFlow's SAME), then the leaky ReLU. */
 const halved = (y: Value): Value => leaky(maxPool(y, { size: 2, stride: 2, ceil: true }));
+
+/** The detector's weights with `TINY_FACE_NUMBERS` outputs, those that nothing reads zero. Weights as `tinyFace` names them. */
+export function wideTinyFace(
+  weights: ReadonlyMap<string, { readonly data: Float32Array; readonly shape: readonly number[] }>,
+  prefix = '',
+) {
+  const wide = new Map(weights);
+  for (const name of ['conv8/filters', 'conv8/bias'].map((own) => prefix + own)) {
+    const given = weights.get(name);
+    const outputs = tinyFaceAnchors.length * TINY_FACE_BOX;
+    if (given?.shape[given.shape.length - 1] !== outputs) continue;
+    const rows = given.data.length / outputs;
+    const data = new Float32Array(rows * TINY_FACE_NUMBERS);
+    for (let row = 0; row < rows; row++)
+      data.set(given.data.subarray(row * outputs, (row + 1) * outputs), row * TINY_FACE_NUMBERS);
+    wide.set(name, { data, shape: [...given.shape.slice(0, -1), TINY_FACE_NUMBERS] });
+  }
+  return wide;
+}

@@ -166,7 +166,7 @@ export class WebGpuBackend implements Backend {
         'memory',
         `webgpu: ${label} needs ${size} bytes, got a limit of ${limit}. Use a smaller batchSize.`,
       );
-    const gpu = this.#makeBuffer({ label, size, usage: STORAGE | COPY_SRC | COPY_DST });
+    const gpu = this.#makeBuffer({ label, size, usage: UNIFORM | STORAGE | COPY_SRC | COPY_DST });
     this.#buffers.add(gpu);
     this.#bytes += size;
     const buffer: WebGpuBuffer = { bytes: size, gpu };

@@ -1,7 +1,15 @@
 import { Graph, type Value } from '../../graph/graph.ts';
 import { BATCH } from '../../graph/shape.ts';
 import { LANDMARKS_COUNT, LANDMARKS_SIZE, landmarks68, landmarksMean } from '../../networks/landmarks-68.ts';
-import { TINY_FACE_BOX, TINY_FACE_CELL, tinyFace, tinyFaceAnchors, tinyFaceMean } from '../../networks/tiny-face.ts';
+import {
+  TINY_FACE_BOX,
+  TINY_FACE_CELL,
+  TINY_FACE_NUMBERS,
+  tinyFace,
+  tinyFaceAnchors,
+  tinyFaceMean,
+  wideTinyFace,
+} from '../../networks/tiny-face.ts';
 import { Plan } from '../../plan/plan.ts';
 import type { Backend } from '../../plan/runner.ts';
 import { Store } from '../../plan/store.ts';
@@ -55,7 +63,7 @@ export function tinyFaceSize({ width, height }: Pixels, minFace: number | undefi
 /**
  * Boxes above a score, in the order of cells (row-major) and anchors. Of a cell and anchor, `output` holds x, y, width, height and score: the
  * centre lies sigmoid(x), sigmoid(y) of a cell behind the cell's corner, the size is exp(width), exp(height) times the anchor's.
- * @param output [1, cells, cells, 25]. @param scale pixels of the photo in a cell, across and down.
+ * @param output [1, cells, cells, 25 or more]. @param scale pixels of the photo in a cell, across and down.
  */
 export function readTinyFaceBoxes(
   output: Float32Array,
@@ -64,8 +72,10 @@ export function readTinyFaceBoxes(
   minScore: number,
 ): { readonly box: Box; readonly score: number }[] {
   const found: { box: Box; score: number }[] = [];
-  for (let row = 0, at = 0; row < cells; row++) {
+  const numbers = output.length / (cells * cells);
+  for (let row = 0; row < cells; row++) {
     for (let column = 0; column < cells; column++) {
+      let at = (row * cells + column) * numbers;
       for (const [anchorWidth, anchorHeight] of tinyFaceAnchors) {
         const score = sigmoid(output[at + 4] as number);
         if (score > minScore) {
@@ -117,7 +127,7 @@ class TinyFaceModel implements DetectionModel {
     const plans: Plan[] = [];
     try {
       const parameters = [...graph.parameters, ...detectorGraph(DEFAULT_SIZE).graph.parameters];
-      setWeights(store, parameters, weights, { network: 'tiny-face', source });
+      setWeights(store, parameters, wideTinyFace(weights, TINY_FACE_PREFIX.detector), { network: 'tiny-face', source });
       plans.push(await Plan.create(graph, { points }, backend, store, { batchSize: LANDMARK_BATCH }));
       plans.push(await detectorPlan(store, DEFAULT_SIZE));
       return new TinyFaceModel(store, plans[0] as Plan, plans[1] as Plan);
@@ -220,7 +230,8 @@ function pointsOf(fractions: Float32Array, region: Region): Point[] {
 
 function detectorGraph(size: number): { readonly graph: Graph; readonly boxes: Value } {
   const graph = new Graph();
-  return { graph, boxes: tinyFace(graph.input('x', [BATCH, size, size, 3]), TINY_FACE_PREFIX.detector) };
+  const x = graph.input('x', [BATCH, size, size, 3]);
+  return { graph, boxes: tinyFace(x, TINY_FACE_PREFIX.detector, TINY_FACE_NUMBERS) };
 }
 
 function detectorPlan(store: Store, size: number): Promise<Plan> {

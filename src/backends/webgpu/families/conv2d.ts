@@ -40,6 +40,10 @@ export interface Tile {
   readonly pixels: number;
   /** Output channels of one workgroup, and of a block of packed weights. */
   readonly block: number;
+  /** Packed weights are a uniform buffer of this many elements. */
+  readonly uniform?: number;
+  /** Workgroups of an image, where they do not cover pixels in their order. */
+  readonly strips?: readonly [lanes: number, across: number, down: number];
   /** What the entry point calls its tensors. */
   readonly names: TileNames;
   /** The others that could have been taken. */
@@ -67,14 +71,30 @@ export function hasSubgroupTiles(adapter: WebGpuAdapter): adapter is WebGpuAdapt
   return adapter.software && adapter.subgroups !== false && SUBGROUPS.includes(adapter.subgroups);
 }
 
+/** What else decides which tiles can compute a problem. */
+export interface How {
+  /** Products of this shape in one launch; default 1. */
+  readonly slices?: number;
+  /** x is an image whose pixels lie side by side, from a multiple of four elements on, and nothing but a bias is added. */
+  readonly dense?: boolean;
+  /** Its weights may be parted, each part with a step of its own. */
+  readonly parts?: boolean;
+}
+
 /**
  * Tiles that can compute a problem on this adapter, the best one first. All add in the same order. `vec4`: the input can be read as
  * vec4s; the output can in any case.
  */
-export function tiles(problem: Convolution, adapter: WebGpuAdapter, vec4: boolean): readonly Tile[] {
+export function tiles(
+  problem: Convolution,
+  adapter: WebGpuAdapter,
+  vec4: boolean,
+  { slices = 1, dense = false, parts = false }: How = {},
+): readonly Tile[] {
   if (!adapter.software) return workgroupTiles(problem, adapter, vec4);
   if (hasSubgroupTiles(adapter)) {
-    return vec4 ? subgroupTiles(problem, adapter.subgroups) : [subgroupImageTile(adapter.subgroups)];
+    if (vec4) return subgroupTiles(problem, adapter.subgroups, slices, parts);
+    return [...(dense ? rowsTiles(problem, adapter.subgroups) : []), subgroupImageTile(adapter.subgroups)];
   }
   return vec4 ? directTiles(problem) : [DIRECT_IMAGE_TILE];
 }
@@ -85,7 +105,7 @@ export function tiles(problem: Convolution, adapter: WebGpuAdapter, vec4: boolea
  * network takes twice as long, so they are the last, for tuners. Eight and more: by cost for one image, in vector instructions of a step of four input channels, where
  * loads run lane by lane and a vec4 costs 60. Lanes as pixels pay where weights are read many times, in large maps under large windows.
  */
-function subgroupTiles(one: Convolution, sg: number): readonly Tile[] {
+function subgroupTiles(one: Convolution, sg: number, slices: number, parts: boolean): readonly Tile[] {
   const pixels = one.gridHeight * one.gridWidth;
   const file = 'conv2d.subgroups';
   const byPixels = (m: number) => ({
@@ -113,8 +133,59 @@ function subgroupTiles(one: Convolution, sg: number): readonly Tile[] {
       names: PLAIN_NAMES,
     },
   });
-  const all = [byChannels(12), byChannels(16), byPixels(4)];
+  // Weights in a uniform buffer cost a quarter of a load: 0.6 of the time in all. 32 pixels take half, and thrice as long to compile.
+  const byUniform = (m: number) => ({
+    cost: ceil(pixels, m) * ceil(one.outChannels, 4 * sg) * (ceil(m, sg) * 60 + 4 * 15 + m * 16),
+    tile: {
+      file: 'conv2d.uniform',
+      kernel: 'forwardUniform',
+      constants: { SG: sg, CM: m },
+      pixels: m,
+      block: 4 * sg,
+      uniform: UNIFORM,
+      names: PLAIN_NAMES,
+    },
+  });
+  const depth = one.kernelHeight * one.kernelWidth * one.channels;
+  const least = parts ? 1 : ceil(one.outChannels, 4 * sg);
+  const fits = sg > 4 && slices === 1 && depth > 0 && depth * least * 4 * sg <= UNIFORM;
+  const all = [byChannels(12), byChannels(16), byPixels(4), ...(fits ? [byUniform(16)] : [])];
   return (sg === 4 ? [...all, byChannels(18, 2)] : all.sort((a, b) => a.cost - b.cost)).map(({ tile }) => tile);
+}
+
+/** Elements of weights that every device lets a uniform buffer hold; the array in conv2d.uniform.wgsl. */
+const UNIFORM = 16_384;
+
+/** Lines of a strip of forwardRows. */
+const ROWS = 8;
+
+/** First layers that forwardRows computes. 16 vec4s of sums at most, since all of it is one piece of straight code. */
+function rowsTiles(one: Convolution, sg: number): readonly Tile[] {
+  const { strideX: stride, outChannels } = one;
+  const px = 4 / stride;
+  const fits =
+    sg > 4 &&
+    one.channels === 3 &&
+    one.kernelHeight === 3 &&
+    one.kernelWidth === 3 &&
+    (stride === 1 || stride === 2) &&
+    one.strideY === stride &&
+    one.padLeft === 0 &&
+    one.width % 4 === 0 &&
+    (px * outChannels) / 4 <= 16;
+  if (!fits) return [];
+  return [
+    {
+      file: 'conv2d.uniform',
+      kernel: 'forwardRows',
+      constants: { SG: sg, PX: px, CO: outChannels / 4, STRIDE: stride, ROWS },
+      pixels: px * ROWS * sg,
+      block: outChannels,
+      uniform: UNIFORM,
+      strips: [sg, px, ROWS],
+      names: { ...PLAIN_NAMES, x: 'image' },
+    },
+  ];
 }
 
 function subgroupImageTile(sg: number): Tile {
@@ -210,11 +281,10 @@ const tileName = ({ kernel, constants }: Tile) => kernel + JSON.stringify(consta
 
 /**
  * The best tile for one image, or the one a tuner found: the batch has no say, so that weights are packed once for all batches.
- * @param slices products of this shape in one launch
  */
-export function bestTile(problem: Convolution, adapter: WebGpuAdapter, vec4: boolean, slices = 1): Tile {
-  const all = tiles(problem, adapter, vec4);
-  const key = JSON.stringify([slices, vec4, { ...problem, batch: 1 }]);
+export function bestTile(problem: Convolution, adapter: WebGpuAdapter, vec4: boolean, how: How = {}): Tile {
+  const all = tiles(problem, adapter, vec4, how);
+  const key = JSON.stringify([how.slices ?? 1, vec4, { ...problem, batch: 1 }]);
   const { variant, choice } = pick(key, all, tileName, adapter.preferred);
   return choice ? { ...variant, choice } : variant;
 }
@@ -253,22 +323,38 @@ export function tileStep(
       [names.y]: roles.y,
       flags: 'flags',
     },
-    params: { ...problem, ...(roles.bias ? {} : NO_BIAS), ...(roles.residual ? {} : NO_RESIDUAL), ...params },
-    launch: {
-      workgroups: [
-        ceil(problem.batch * problem.gridHeight * problem.gridWidth, tile.pixels) *
-          ceil(problem.outChannels, tile.block),
-      ],
+    params: {
+      ...problem,
+      partChannels: problem.outChannels,
+      ...(roles.bias ? {} : NO_BIAS),
+      ...(roles.residual ? {} : NO_RESIDUAL),
+      ...params,
     },
+    launch: { workgroups: [workgroupsOf(problem, tile)] },
     ...(tile.choice && { choice: tile.choice }),
   };
 }
 
+function workgroupsOf(
+  { batch, gridHeight, gridWidth, outChannels }: Convolution,
+  { strips, pixels, block }: Tile,
+): number {
+  if (!strips) return ceil(batch * gridHeight * gridWidth, pixels) * ceil(outChannels, block);
+  const [lanes, across, down] = strips;
+  return ceil(batch * ceil(gridWidth, across) * ceil(gridHeight, down), lanes);
+}
+
 /** Elements of packed weights. */
 export function packedElements(problem: Convolution, tile: Tile): number {
-  return (
-    problem.kernelHeight * problem.kernelWidth * problem.channels * ceil(problem.outChannels, tile.block) * tile.block
-  );
+  const { kernelHeight, kernelWidth, channels, outChannels } = problem;
+  const elements = kernelHeight * kernelWidth * channels * ceil(outChannels, tile.block) * tile.block;
+  return elements === 0 ? 0 : Math.max(elements, tile.uniform ?? 0);
+}
+
+/** Output channels of one step: those whose weights fit where the tile wants them. */
+function channelsOfStep({ kernelHeight, kernelWidth, channels, outChannels }: Convolution, tile: Tile): number {
+  if (!tile.uniform) return outChannels;
+  return Math.floor(tile.uniform / (kernelHeight * kernelWidth * channels * tile.block)) * tile.block;
 }
 
 export function packStep(
@@ -286,21 +372,21 @@ export function packStep(
   };
 }
 
-/** Packed weights of a forward pass: a lowering's `packed`, and the step's role `weight` is 'packedWeight'. */
+/** Packed weights of a forward pass, in as many steps as they have to be parted for. */
 export function forwardLowering(problem: Convolution, tile: Tile, roles: Omit<Roles, 'weight'>): Lowering {
   const { kernelHeight, kernelWidth, channels, outChannels } = problem;
-  const elements = packedElements(problem, tile);
-  const step = packStep('packWeight', 'packedWeight', elements, {
-    kernelHeight,
-    kernelWidth,
-    channels,
-    outChannels,
-    block: tile.block,
-  });
-  return {
-    steps: [tileStep(problem, tile, { ...roles, weight: 'packedWeight' })],
-    packed: { packedWeight: { from: 'weight', elements, step } },
-  };
+  const each = channelsOfStep(problem, tile);
+  const steps: KernelStep[] = [];
+  const packed: Record<string, { from: string; elements: number; step: KernelStep }> = {};
+  for (let firstChannel = 0; firstChannel < outChannels; firstChannel += each) {
+    const part = { ...problem, outChannels: Math.min(each, outChannels - firstChannel) };
+    const name = `packedWeight${firstChannel || ''}`;
+    const elements = packedElements(part, tile);
+    const params = { kernelHeight, kernelWidth, channels, outChannels, firstChannel, block: tile.block };
+    packed[name] = { from: 'weight', elements, step: packStep('packWeight', name, elements, params) };
+    steps.push(tileStep(part, tile, { ...roles, weight: name }, { outChannels, firstChannel }));
+  }
+  return { steps, packed };
 }
 
 /** The parts of an input gradient along one axis: pixels start, start + step ... see the taps first, first + step ... */
@@ -434,7 +520,7 @@ export function winogradLowering(
     padLeft: 0,
     relu: 0,
   };
-  const tile = bestTile(product, adapter, true, 16);
+  const tile = bestTile(product, adapter, true, { slices: 16 });
   const slice = packedElements(product, tile);
   const file = 'conv2d.winograd';
   const params = { ...problem, tilesY, tilesX };
@@ -694,7 +780,9 @@ export const families: FamilyTable<WebGpuAdapter> = [
     when: (shapes, _, __, views) => isVec4(shapes, views, 'y', 'residual'),
     lower(shapes, attributes: Conv2d, adapter, views) {
       const problem = problemOf('forward', shapes, attributes);
-      const tile = bestTile(problem, adapter, isVec4(shapes, views, 'x'));
+      const { stride = problem.channels, offset = 0 } = views.x ?? {};
+      const dense = stride === problem.channels && offset % 4 === 0 && !shapes.residual;
+      const tile = bestTile(problem, adapter, isVec4(shapes, views, 'x'), { dense, parts: true });
       return forwardLowering(problem, tile, { x: 'x', bias: 'bias', residual: shapes.residual && 'residual', y: 'y' });
     },
   },

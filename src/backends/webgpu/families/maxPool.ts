@@ -1,5 +1,6 @@
 import type { KernelStep } from '../../../graph/operator.ts';
 import { type Shape, size } from '../../../graph/shape.ts';
+import type { Window } from '../../../graph/window.ts';
 import type { Family, FamilyTable } from '../../../plan/lowering.ts';
 import type { WebGpuAdapter } from '../webgpu-backend.ts';
 import { lines, vec4 } from './vec4.ts';
@@ -26,13 +27,24 @@ const gathered: Family<WebGpuAdapter> = {
 
 const plain = vec4('forward', ['x', 'y']);
 
+/** Most taps of a window that one piece of straight code has. */
+const TAPS = 9;
+
 /** A line of pixels an invocation, for adapters without many lanes to fill. */
 const byLines: Family<WebGpuAdapter> = {
   ...plain,
   name: 'lines',
-  when: (shapes, attributes, adapter, views) => adapter.software && plain.when(shapes, attributes, adapter, views),
-  lower: ({ y }) => ({
-    steps: [{ kernel: 'forwardLine4', tensors: { x4: 'x', y4: 'y' }, launch: { invocations: lines(y as Shape) } }],
+  when: (shapes, attributes: Window, adapter, views) =>
+    adapter.software && attributes.sizeY * attributes.sizeX <= TAPS && plain.when(shapes, attributes, adapter, views),
+  lower: ({ y }, { sizeY, sizeX }: Window) => ({
+    steps: [
+      {
+        kernel: 'forwardLine4',
+        constants: { SY: sizeY, SX: sizeX },
+        tensors: { x4: 'x', y4: 'y' },
+        launch: { invocations: lines(y as Shape) },
+      },
+    ],
   }),
 };
 
