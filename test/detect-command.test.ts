@@ -53,6 +53,11 @@ test('a line a photo, which is a list for --landmarks; crops and drawings; a pho
   );
 });
 
+test('how many, of one and of several', { timeout: 60_000 }, () => {
+  expect(facenet('detect', blank).stderr).toMatch(/^0 faces in 1 photo, /m);
+  expect(facenet('detect', blank, blank).stderr).toMatch(/^0 faces in 2 photos, /m);
+});
+
 test('exit codes: no face 3, several faces 3, left out 6, no such detector 4, usage 2', { timeout: 180_000 }, () => {
   expect(facenet('embed', blank, '--detect')).toMatchObject({ status: 3 });
   const several = facenet('verify', photo, photo, '--detect');

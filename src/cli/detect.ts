@@ -102,8 +102,9 @@ export async function detect(context: Context, names: readonly string[], options
       });
     const milliseconds = performance.now() - start;
     const { why } = await detection.detector(net);
+    const read = photos.length - skipped.length;
     terminal.note(
-      `${faces} ${faces === 1 ? 'face' : 'faces'} in ${photos.length - skipped.length} photos, ${(milliseconds / photos.length).toFixed(0)} ms each, by ${network} on ${why}`,
+      `${faces} ${faces === 1 ? 'face' : 'faces'} in ${read} ${read === 1 ? 'photo' : 'photos'}, ${(milliseconds / photos.length).toFixed(0)} ms each, by ${network} on ${why}`,
     );
   };
   try {
