@@ -4,6 +4,9 @@ import { FaceNetError } from '../../errors.ts';
 const ALIGNMENT = 64;
 const PAGE = 65536;
 
+/** What a block of so many bytes takes. */
+export const blockBytes = (bytes: number): number => Math.max(ALIGNMENT, Math.ceil(bytes / ALIGNMENT) * ALIGNMENT);
+
 interface Block {
   start: number;
   bytes: number;
@@ -45,7 +48,7 @@ export class WasmMemory {
 
   /** Address of a zero-filled block. @throws 'memory' with bytes asked and available. */
   allocate(bytes: number, label: string): number {
-    const need = Math.max(ALIGNMENT, Math.ceil(bytes / ALIGNMENT) * ALIGNMENT);
+    const need = blockBytes(bytes);
     const at = this.#free.findIndex((block) => block.bytes >= need);
     let start: number;
     if (at >= 0) {
@@ -67,7 +70,7 @@ export class WasmMemory {
   }
 
   release(start: number, bytes: number): void {
-    const size = Math.max(ALIGNMENT, Math.ceil(bytes / ALIGNMENT) * ALIGNMENT);
+    const size = blockBytes(bytes);
     this.#allocated -= size;
     this.#blocks--;
     let at = this.#free.findIndex((block) => block.start > start);

@@ -1,11 +1,11 @@
 import { FaceNetError } from '../../errors.ts';
 import { bindFamilies, type Families } from '../../plan/lowering.ts';
-import type { Backend, Counters, Program, Read, StepTimes } from '../../plan/runner.ts';
+import type { Backend, Counters, Footprint, Program, Read, StepTimes } from '../../plan/runner.ts';
 import type { DeviceBuffer, Step } from '../../plan/step.ts';
 import { Crew, type Thread, writeJob } from './crew.ts';
 import { wasmFamilies } from './families.ts';
 import { KernelTable, RECORD_BYTES, type WasmBuffer } from './kernels.ts';
-import { WasmMemory } from './memory.ts';
+import { blockBytes, WasmMemory } from './memory.ts';
 
 /** What the tables of kernels are told about this machine. */
 export interface WasmAdapter {
@@ -39,6 +39,12 @@ export interface WasmBackendOptions {
 const CONTROL = 1024;
 const HEAP = 65536;
 const PAGE = 65536;
+/** Results are read where they lie. */
+const FOOTPRINT: Footprint = {
+  buffer: blockBytes,
+  program: (steps) => blockBytes(steps * RECORD_BYTES),
+  readback: () => 0,
+};
 /** About fifty microseconds: as long as it takes to wake a sleeping thread. Longer, a thread too many takes the time of those that have work. */
 const SHORT_SPIN = 2 ** 16;
 /**
@@ -84,6 +90,7 @@ export class WasmBackend implements Backend {
   readonly name = 'wasm';
   readonly description: string;
   families: Families;
+  readonly footprint = FOOTPRINT;
   readonly zeroBlock = false;
   readonly threadScratch = true;
   readonly maxBufferBytes: number;
