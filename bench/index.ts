@@ -90,6 +90,22 @@ function print(rows: readonly (readonly string[])[]): void {
   }
 }
 
+function shapesPage([head = [], ...rows]: string[][], place: string): string {
+  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
+  const alignment = head.map((name) => (['shape', 'kernel', 'limit'].includes(name) ? '---' : '---:'));
+  return `# Layer shapes
+
+Written by \`npm run bench -- --nets ${flags.nets} --runs ${flags.runs} --shapes FILE\`. ${place}
+
+Every layer that multiplies matrices, in inference: milliseconds of the layer, GFLOP/s (2 x multiply-adds of the direct form / time), and the shares of that time that its multiply-adds and its
+bytes, each read or written once, would take at the ceilings. Winograd's kernels compute fewer products than the direct form: their share counts those, their GFLOP/s may lie above the ceiling. "limit" is the ceiling that takes
+four fifths of the time (half of it for memory); else the transforms of Winograd's tiles; weights that are used for few pixels, whose way through the caches decides; or the inner loop itself: its loads and the
+wait for its sums. The last two columns are GFLOP/s of the gradients in training, W by Winograd.
+
+${[line(head), line(alignment), ...rows.map(line)].join('\n')}
+`;
+}
+
 /** The last kept run of this kind, machine and device. */
 function former(now: Kept): Kept | undefined {
   if (flags.compare !== undefined) return JSON.parse(readFileSync(flags.compare, 'utf8')) as Kept;
@@ -176,13 +192,8 @@ if (flags.serve) {
     print(kernelTable(rest, ceilings));
   }
   if (flags.shapes !== undefined) {
-    const [head = [], ...rows] = shapeTable(times, ceilings);
-    const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
-    const aligned = head.map((_, column) => (column >= 2 && column < 7 ? '---:' : '---'));
-    writeFileSync(
-      flags.shapes,
-      `${[`${machine}; ${device}; ceilings ${cell(ceilings.gflops)} GFLOP/s, ${cell(ceilings.gigabytes)} GB/s; commit ${commit()}.`, '', line(head), line(aligned), ...rows.map(line)].join('\n')}\n`,
-    );
+    const place = `${machine}; ${device}; ceilings ${cell(ceilings.gflops)} GFLOP/s, ${cell(ceilings.gigabytes)} GB/s; Node ${process.version}.`;
+    writeFileSync(flags.shapes, shapesPage(shapeTable(times, ceilings), place));
     console.log(`\n${flags.shapes}`);
   }
   const report = flags.report ?? (kind === 'shaders' ? join(root, '.cache', 'bench', 'shaders.html') : undefined);

@@ -58,40 +58,40 @@ export function layerTable(times: readonly KernelTime[], ceilings: Ceilings): st
 }
 
 /**
- * Products of matrices, one line a kernel and shape: milliseconds of one layer (mean of equal ones), GFLOP/s of the direct form, the shares of that
- * time that its multiply-adds (Winograd's own, where it is one) and its bytes from memory need at the ceilings, and what limits it.
+ * Products of matrices, one line a shape: of the forward kernel the milliseconds of one layer (mean of equal ones), GFLOP/s of the direct form, the
+ * shares of that time that its multiply-adds (Winograd's own, where it is one) and its bytes from memory take at the ceilings, and what
+ * limits it; then the GFLOP/s of both gradients.
  */
 export function shapeTable(times: readonly KernelTime[], ceilings: Ceilings): string[][] {
   const groups = new Map<string, KernelTime[]>();
-  for (const time of times) {
-    if (!time.shape) continue;
-    const key = `${time.kernel}: ${time.shape}`;
-    groups.set(key, [...(groups.get(key) ?? []), time]);
-  }
-  const rows = [...groups.values()].map((group) => {
-    const [one] = group as [KernelTime, ...KernelTime[]];
-    const milliseconds = group.reduce((sum, time) => sum + time.milliseconds, 0) / group.length;
-    const { gflops, gigabytes } = rates({ ...one, milliseconds }, ceilings);
-    const products = ((one.executed ?? 1) * gflops) / ceilings.gflops;
+  for (const time of times) if (time.shape) groups.set(time.shape, [...(groups.get(time.shape) ?? []), time]);
+  const rows = [...groups].map(([shape, group]) => {
+    const of = (kind: RegExp, not = /^$/) => {
+      const found = group.filter(({ kernel }) => kind.test(kernel) && !not.test(kernel));
+      const milliseconds = found.reduce((sum, time) => sum + time.milliseconds, 0) / found.length;
+      return found[0] && { ...found[0], milliseconds };
+    };
+    const forward = of(/./, /gradient/i);
+    const speed = (time: KernelTime | undefined) => {
+      if (!time) return '';
+      return `${cell(rates(time, ceilings).gflops)}${/winograd/i.test(time.kernel) ? ' W' : ''}`;
+    };
+    const backward = [speed(of(/inputGradient/)), speed(of(/weightGradient/))];
+    if (!forward) return { order: 0, row: [shape, '', '', '', '', '', '', ...backward] };
+    const { gflops, gigabytes } = rates(forward, ceilings);
+    const products = ((forward.executed ?? 1) * gflops) / ceilings.gflops;
     const memory = gigabytes / ceilings.gigabytes;
     const percent = (share: number) => `${cell(share * 100, 0)} %`;
+    const numbers = [cell(forward.milliseconds, 3), cell(gflops), percent(products), percent(memory)];
+    const kernel = forward.kernel.replace(/^conv2d\./, '');
     return {
-      order: one.multiplyAdds,
-      row: [
-        one.kernel,
-        one.shape as string,
-        String(group.length),
-        cell(milliseconds, 3),
-        cell(gflops),
-        percent(products),
-        percent(memory),
-        limitOf(one, products, memory),
-      ],
+      order: forward.multiplyAdds,
+      row: [shape, kernel, ...numbers, limitOf(forward, products, memory), ...backward],
     };
   });
-  rows.sort((a, b) => (a.row[0] as string).localeCompare(b.row[0] as string) || b.order - a.order);
+  rows.sort((a, b) => b.order - a.order);
   return [
-    ['kernel', 'shape', 'layers', 'ms', 'GFLOP/s', 'multiply-adds', 'memory', 'limit'],
+    ['shape', 'kernel', 'ms', 'GFLOP/s', 'multiply-adds', 'memory', 'limit', 'input gradient', 'weight gradient'],
     ...rows.map(({ row }) => row),
   ];
 }
@@ -101,7 +101,7 @@ function limitOf({ kernel, executed = 1, multiplyAdds, bytes }: KernelTime, prod
   if (products >= 0.8 && products >= memory) return 'multiply-adds';
   if (memory >= 0.5) return 'memory';
   if (/winograd/i.test(kernel) && executed !== 1) return 'transforms';
-  return multiplyAdds / bytes < 4 ? 'loads: each number is used few times' : 'loads and edges of tiles';
+  return multiplyAdds / bytes < 5 ? 'weights, used few times' : 'inner loop';
 }
 
 /** What a tuner found: time of each variant / time of the default. */
