@@ -59,7 +59,7 @@ export class BrowserHost {
 
   /** A module of dist/, compiled while it arrives where the server gives it the right type. @throws 'internal' when it is not there. */
   async wasmModule(file: string): Promise<WebAssembly.Module> {
-    return compile(file, moduleAddress(file));
+    return compiledModule(file, moduleAddress(file));
   }
 
   /** Starts a thread of the wasm backend as a module worker. */
@@ -155,7 +155,7 @@ export class BrowserHost {
         : decodeImage(bytes, { source });
     }
     if (readJpegComponents(bytes) === 4) return drawn(blobOf(bytes), source);
-    this.#jpeg ??= compile('jpeg-turbo.wasm', new URL('./jpeg-turbo.wasm', import.meta.url)).then(
+    this.#jpeg ??= compiledModule('jpeg-turbo.wasm', new URL('./jpeg-turbo.wasm', import.meta.url)).then(
       (module) => new JpegDecoder(module),
     );
     // A download that failed once may succeed the next time.
@@ -172,6 +172,20 @@ function moduleAddress(file: string): URL {
   if (file === 'facenet.single.wasm') return new URL('./facenet.single.wasm', import.meta.url);
   if (file === 'facenet.single.relaxed.wasm') return new URL('./facenet.single.relaxed.wasm', import.meta.url);
   throw new FaceNetError('internal', `${file}: must be a module of this package.`);
+}
+
+/** Modules of dist/, fetched and compiled once in a page: code, which does not change. */
+const modules = new Map<string, Promise<WebAssembly.Module>>();
+
+function compiledModule(file: string, address: URL): Promise<WebAssembly.Module> {
+  let module = modules.get(file);
+  if (!module) {
+    module = compile(file, address);
+    modules.set(file, module);
+    // A download that failed once may succeed the next time.
+    module.catch(() => modules.delete(file));
+  }
+  return module;
 }
 
 async function compile(file: string, address: URL): Promise<WebAssembly.Module> {
