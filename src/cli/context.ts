@@ -44,6 +44,11 @@ export class Context {
     return this.#options.model;
   }
 
+  /** What --batch says. */
+  get batch(): number | undefined {
+    return this.#options.batch;
+  }
+
   /** What the options say about the device. */
   get computing(): Pick<CreateOptions, 'backend' | 'threads'> {
     const { backend, threads } = this.#options;

@@ -2,6 +2,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { networks } from '../networks/networks.ts';
 import { lossNames, minerNames } from '../train/phases.ts';
 import { type AlignOptions, align } from './align.ts';
+import { type BenchOptions, bench } from './bench.ts';
 import { type CalibrateCommandOptions, calibrate } from './calibrate.ts';
 import { type ClusterCommandOptions, cluster } from './cluster.ts';
 import { Context, type GlobalOptions } from './context.ts';
@@ -374,6 +375,16 @@ function commandLine(
     .option('--report <file>', 'accuracy against multiply-adds as an HTML page')
     .action(
       act((context: Context, subject: string | undefined, options: InfoOptions) => info(context, subject, options)),
+    );
+
+  program
+    .command('bench')
+    .description('time every layer of a model on this machine: milliseconds, GFLOP/s, GB/s')
+    .argument('[model]', 'file or name, or a network without weights; default: that of --model')
+    .option('--runs <n>', 'medians of so many', wholeNumber(1, 1000), 5)
+    .option('--report <file>', 'layers and a plot of their rates as an HTML page')
+    .action(
+      act((context: Context, model: string | undefined, options: BenchOptions) => bench(context, model, options)),
     );
 
   for (const command of program.commands) command.exitOverride().helpOption('--help', 'print this');
