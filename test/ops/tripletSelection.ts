@@ -117,5 +117,11 @@ export const spec: OperatorSpec = {
       options: { rule, margin: 0.1 },
       fill: { distances: spread, labels: (i: number) => i % 2, key },
     })),
+    {
+      why: 'semi-hard, candidates handed round in fours',
+      shapes: { distances: [132, 132], labels: [132], key: [4] },
+      options: { rule: 'semi-hard', margin: 0.1 },
+      fill: { distances: spread, labels: (i: number) => i % 2, key },
+    },
   ],
 };
