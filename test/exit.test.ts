@@ -1,5 +1,5 @@
 // area: tasks
-// on: none swiftshader
+// on: none lavapipe swiftshader
 //
 // Node ends by itself, whatever a program did with the library (reliability R6): processes of their own on dist/.
 import { spawn } from 'node:child_process';
