@@ -5,7 +5,7 @@ import type { Thread } from '../src/backends/wasm/crew.ts';
 import { WasmBackend } from '../src/backends/wasm/wasm-backend.ts';
 import { WebGpuBackend } from '../src/backends/webgpu/webgpu-backend.ts';
 import { FaceNetError } from '../src/errors.ts';
-import { restWhileWaiting } from '../src/io/node/rest.ts';
+import { resting } from '../src/io/node/rest.ts';
 import type { Backend } from '../src/plan/runner.ts';
 
 const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
@@ -137,7 +137,7 @@ export async function webgpuBackend(): Promise<WebGpuBackend | null> {
     info: adapter.info,
     software,
     owned: true,
-    ...(instance && { restWhileWaiting }),
+    ...(instance && { restWhileWaiting: resting() }),
   });
 }
 

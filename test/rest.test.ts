@@ -1,13 +1,14 @@
 // A program that waits for a software device leaves its processor to the device: src/io/node/rest.ts.
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { restWhileWaiting } from '../src/io/node/rest.ts';
+import { resting } from '../src/io/node/rest.ts';
 
 /** Milliseconds of each sleep that was asked for; none of them is slept. */
 let sleeps: number[] = [];
 const stops: (() => void)[] = [];
+const begin = resting();
 
 const rest = () => {
-  const stop = restWhileWaiting();
+  const stop = begin();
   stops.push(stop);
   return stop;
 };

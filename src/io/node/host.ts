@@ -12,7 +12,7 @@ import { type DownloadProgress, fetchModel, type ModelCache } from '../fetch-mod
 import { readModelFile } from '../model-file.ts';
 import { directoryCache } from './directory-cache.ts';
 import { ImageReader, readWholeFile } from './image-files.ts';
-import { restWhileWaiting } from './rest.ts';
+import { resting } from './rest.ts';
 
 /** Largest model file that is read: 2 GiB. */
 const MAX_MODEL_BYTES = 2 ** 31;
@@ -141,7 +141,7 @@ export function createNodeHost() {
     },
 
     // The runtime's own WebGPU does not poll.
-    ...(!(globalThis as { navigator?: { gpu?: GPU } }).navigator?.gpu && { restWhileWaiting }),
+    ...(!(globalThis as { navigator?: { gpu?: GPU } }).navigator?.gpu && { restWhileWaiting: resting() }),
 
     kept,
 
