@@ -5,7 +5,7 @@
 //
 // Default: node wasm 1000 objects; VK_ICD_FILENAMES chooses Node's adapter. objects: create, embed, dispose; embeds: ten embeddings a time with one
 // object; steps: one training step a time, a new object after 200. Growth is the slope of the line through resident memory after a forced
-// collection, over all but the first tenth. Beside `objects` stands a control in a process of its own, which uses none of our code: as many workers
+// collection, over all but the first tenth: through the least of each twentieth of it, since browsers give shared memories back late. Beside `objects` stands a control in a process of its own, which uses none of our code: as many workers
 // with as large a shared memory that instantiate the same module and are ended, or a device of WebGPU that runs a few kernels and is destroyed. What that grows by is
 // the runtime's. Fails where something alive or bits change, or where growth over the control is 2 kB a time and more.
 // CONTROL=no leaves the control out. The last line is a row of docs/reliability.md.
@@ -132,6 +132,17 @@ function slope(values: readonly number[]): number {
   const above = values.reduce((sum, value, i) => sum + (i - mean) * (value - level), 0);
   return above / values.reduce((sum, _, i) => sum + (i - mean) ** 2, 0);
 }
+
+/** Growth of memory a time, over all but the first tenth. */
+function growthOf(samples: readonly Sample[]): number {
+  const bytes = samples.slice(Math.max(1, Math.floor(samples.length / 10))).map((sample) => sample.bytes);
+  const part = Math.max(1, Math.floor(bytes.length / 20));
+  return slope(parts(bytes, part).map((group) => Math.min(...group))) / part;
+}
+
+/** Whole groups of so many, in order. */
+const parts = <T>(values: readonly T[], size: number): T[][] =>
+  Array.from({ length: Math.floor(values.length / size) }, (_, i) => values.slice(i * size, (i + 1) * size));
 
 const digest = (text: string): string => createHash('sha256').update(text).digest('hex');
 
@@ -295,7 +306,7 @@ async function measure(task: string): Promise<{ samples: Sample[]; growth: numbe
     if (status !== 0) throw new Error(stderr);
     samples = JSON.parse(stdout.trim().split('\n').at(-1) as string) as Sample[];
   }
-  return { samples, growth: slope(samples.slice(Math.max(1, Math.floor(times / 10))).map(({ bytes }) => bytes)) };
+  return { samples, growth: growthOf(samples) };
 }
 
 async function main(): Promise<void> {
@@ -311,6 +322,9 @@ async function main(): Promise<void> {
   console.log(`${where}, ${backend}: ${times} x ${what} in ${seconds.toFixed(0)} s`);
   console.log(`after the tenth: ${tenth.alive}; ${megabytes(tenth)}`);
   console.log(`after the last: ${last.alive}; ${megabytes(last)}`);
+  const tenths = parts(samples, Math.max(1, Math.floor(times / 10)));
+  const least = tenths.map((group) => (Math.min(...group.map(({ bytes }) => bytes)) / 1e6).toFixed(1));
+  console.log(`least of each tenth, MB: ${least.join(', ')}`);
   console.log(`growth ${kilobytes(growth)} kB a time${control === undefined ? '' : `, control ${kilobytes(control)}`}`);
   const period = what === 'steps' ? STEPS : 1;
   const bits = samples.every((sample, i) => sample.bits === samples[i % period]?.bits);
