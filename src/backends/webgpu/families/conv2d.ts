@@ -79,6 +79,8 @@ export interface How {
   readonly dense?: boolean;
   /** Its weights may be parted, each part with a step of its own. */
   readonly parts?: boolean;
+  /** Packed weights may take as much as a uniform buffer holds, however few they are; default true. */
+  readonly padded?: boolean;
 }
 
 /**
@@ -89,11 +91,11 @@ export function tiles(
   problem: Convolution,
   adapter: WebGpuAdapter,
   vec4: boolean,
-  { slices = 1, dense = false, parts = false }: How = {},
+  { slices = 1, dense = false, parts = false, padded = true }: How = {},
 ): readonly Tile[] {
   if (!adapter.software) return workgroupTiles(problem, adapter, vec4);
   if (hasSubgroupTiles(adapter)) {
-    if (vec4) return subgroupTiles(problem, adapter.subgroups, slices, parts);
+    if (vec4) return subgroupTiles(problem, adapter.subgroups, padded && slices === 1, parts);
     return [...(dense ? rowsTiles(problem, adapter.subgroups) : []), subgroupImageTile(adapter.subgroups)];
   }
   return vec4 ? directTiles(problem) : [DIRECT_IMAGE_TILE];
@@ -105,7 +107,7 @@ export function tiles(
  * network takes twice as long, so they are the last, for tuners. Eight and more: by cost for one image, in vector instructions of a step of four input channels, where
  * loads run lane by lane and a vec4 costs 60. Lanes as pixels pay where weights are read many times, in large maps under large windows.
  */
-function subgroupTiles(one: Convolution, sg: number, slices: number, parts: boolean): readonly Tile[] {
+function subgroupTiles(one: Convolution, sg: number, uniform: boolean, parts: boolean): readonly Tile[] {
   const pixels = one.gridHeight * one.gridWidth;
   const file = 'conv2d.subgroups';
   const byPixels = (m: number) => ({
@@ -148,7 +150,7 @@ function subgroupTiles(one: Convolution, sg: number, slices: number, parts: bool
   });
   const depth = one.kernelHeight * one.kernelWidth * one.channels;
   const least = parts ? 1 : ceil(one.outChannels, 4 * sg);
-  const fits = sg > 4 && slices === 1 && depth > 0 && depth * least * 4 * sg <= UNIFORM;
+  const fits = uniform && sg > 4 && depth > 0 && depth * least * 4 * sg <= UNIFORM;
   const all = [byChannels(12), byChannels(16), byPixels(4), ...(fits ? [byUniform(16)] : [])];
   return (sg === 4 ? [...all, byChannels(18, 2)] : all.sort((a, b) => a.cost - b.cost)).map(({ tile }) => tile);
 }

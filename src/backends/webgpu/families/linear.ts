@@ -55,6 +55,9 @@ const isDense = (shapes: Shapes, views: Views, tensor: string) => {
 /** The order of the plain kernels has no name. */
 const PLAIN = '';
 
+/** Large weights come in parts as large as a buffer may be: packed they must not become larger. */
+const STORED = { padded: false };
+
 /** Kernels of linear: those of conv2d. */
 export const families: FamilyTable<WebGpuAdapter> = [
   {
@@ -64,7 +67,7 @@ export const families: FamilyTable<WebGpuAdapter> = [
     when: (shapes, _, __, views) => isVec4(shapes, views, 'y'),
     lower(shapes, attributes, adapter, views) {
       const problem = problemOf('forward', shapes, attributes);
-      return forwardLowering(problem, bestTile(problem, adapter, isVec4(shapes, views, 'x')), {
+      return forwardLowering(problem, bestTile(problem, adapter, isVec4(shapes, views, 'x'), STORED), {
         x: 'x',
         bias: 'bias',
         y: 'y',
@@ -85,7 +88,7 @@ export const families: FamilyTable<WebGpuAdapter> = [
       const rowStride = width === 1 ? stride : features;
       return inputGradientLowering(
         { ...rest, width: 1, kernelWidth: 1, channels: features },
-        (problem) => bestTile(problem, adapter, vec4),
+        (problem) => bestTile(problem, adapter, vec4, STORED),
         { dy: 'dy', dx: 'dx' },
         { yStride: rowStride / 4, y4Stride: rowStride / 4 },
       );
