@@ -5,7 +5,8 @@
 //
 // Default: node wasm 1000 objects; VK_ICD_FILENAMES chooses Node's adapter. objects: create, embed, dispose; embeds: ten embeddings a time with one
 // object; steps: one training step a time, a new object after 200. Growth is the slope of the line through resident memory after a forced
-// collection, over all but the first tenth: through the least of each twentieth of it, since browsers give shared memories back late. Beside `objects` stands a control in a process of its own, which uses none of our code: as many workers
+// collection, over all but the first tenth: through the least of each twentieth of it, in which a browser is given
+// time once, since it gives shared memories back seconds later. Beside `objects` stands a control in a process of its own, which uses none of our code: as many workers
 // with as large a shared memory that instantiate the same module and are ended, or a device of WebGPU that runs a few kernels and is destroyed. What that grows by is
 // the runtime's. Fails where something alive or bits change, or where growth over the control is 2 kB a time and more.
 // CONTROL=no leaves the control out. The last line is a row of docs/reliability.md.
@@ -133,10 +134,13 @@ function slope(values: readonly number[]): number {
   return above / values.reduce((sum, _, i) => sum + (i - mean) ** 2, 0);
 }
 
+/** Of so many times, a twentieth of all but the first tenth. */
+const partOf = (count: number): number => Math.max(1, Math.floor((count - Math.floor(count / 10)) / 20));
+
 /** Growth of memory a time, over all but the first tenth. */
 function growthOf(samples: readonly Sample[]): number {
   const bytes = samples.slice(Math.max(1, Math.floor(samples.length / 10))).map((sample) => sample.bytes);
-  const part = Math.max(1, Math.floor(bytes.length / 20));
+  const part = partOf(samples.length);
   return slope(parts(bytes, part).map((group) => Math.min(...group))) / part;
 }
 
@@ -265,9 +269,15 @@ async function inChromium(task: string): Promise<Sample[]> {
       globalThis.run = ${sources[task]};
     })()`);
     const samples: Sample[] = [];
+    const watched = new Set<number>();
     for (let i = 0; i < times; i++) {
       const [counters, bits] = await evaluate<[object, string]>('run(at)');
       await pipe.send('HeapProfiler.collectGarbage', {}, sessionId);
+      // Ended workers and their memories are given back seconds later, some at each collection.
+      for (let k = 0; k < (i === 9 || i % partOf(times) === 0 ? 5 : 0); k++) {
+        await new Promise((done) => setTimeout(done, 500));
+        await pipe.send('HeapProfiler.collectGarbage', {}, sessionId);
+      }
       const { metrics } = await pipe.send<{ metrics: { name: string; value: number }[] }>(
         'Performance.getMetrics',
         {},
@@ -276,7 +286,10 @@ async function inChromium(task: string): Promise<Sample[]> {
       const metric = (name: string) => metrics.find((one) => one.name === name)?.value ?? Number.NaN;
       // All processes of the browser: linear memories and GPU buffers are outside of the page's heap.
       const { processInfo } = await pipe.send<{ processInfo: { id: number }[] }>('SystemInfo.getProcessInfo');
+      // Of those that were there after the tenth time: now and then Chromium starts one more for a page that may come.
+      if (i <= 9) for (const { id } of processInfo) watched.add(id);
       const bytes = processInfo.reduce((sum, { id }) => {
+        if (!watched.has(id)) return sum;
         const status = existsSync(`/proc/${id}/status`) ? readFileSync(`/proc/${id}/status`, 'utf8') : '';
         return sum + 1024 * Number(/^RssAnon:\s+(\d+)/m.exec(status)?.[1] ?? 0);
       }, 0);
