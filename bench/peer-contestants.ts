@@ -6,9 +6,13 @@
 //   LAVAPIPE_ICD, SWIFTSHADER_ICD: driver manifests; given, the variants on WebGPU in Node are listed as well.
 import { copyFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
-import { esbuildShaders } from '../shaders/bundle.mjs';
 
+// Not bundled: it reads the shaders that lie beside it.
+const { esbuildShaders } = (await import(
+  pathToFileURL(resolve('shaders/bundle.mjs')).href
+)) as typeof import('../shaders/bundle.mjs');
 const [, , folder] = process.argv;
 if (!folder) throw new Error('peer-contestants: a folder must be given.');
 const page = join(folder, 'page');
