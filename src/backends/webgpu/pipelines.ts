@@ -13,7 +13,7 @@ export interface Kernel {
   readonly workgroupSize: number;
 }
 
-/** A file of shaders/; what only training runs is loaded when it is wanted. */
+/** A file of shaders/; what only training and adapters in software run (shaders/bundle.mjs) is loaded when it is wanted. */
 const textOf = async (name: string): Promise<string | undefined> =>
   shaders[name] ?? (await import('facenet-gpu:training-shaders')).shaders[name];
 
