@@ -18,8 +18,8 @@ export interface FaultOptions {
   readonly limits?: Readonly<Record<string, number>>;
   /** Features that are hidden. */
   readonly without?: readonly string[];
-  /** Shaders of this name store zeros into this tensor. */
-  readonly zeros?: { readonly shader: string; readonly tensor: string };
+  /** Shaders of this name (or one entry point of them) store zeros into this tensor. */
+  readonly zeros?: { readonly shader: string; readonly tensor: string; readonly kernel?: string };
 }
 
 const MAP_READ = 1;
@@ -65,7 +65,9 @@ export class FaultDevice {
       createBuffer: (descriptor: GPUBufferDescriptor) => this.#createBuffer(descriptor),
       createShaderModule: (descriptor: GPUShaderModuleDescriptor) =>
         real.createShaderModule(
-          zeros && descriptor.label?.startsWith(`shaders/${zeros.shader}.`)
+          zeros &&
+            descriptor.label?.startsWith(`shaders/${zeros.shader}.`) &&
+            descriptor.label.endsWith(zeros.kernel ?? '')
             ? { ...descriptor, code: storingZeros(descriptor.code, zeros.tensor) }
             : descriptor,
         ),

@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { checkAnswers } from '../src/backends/known-answers.ts';
 import { FaceNetGPU } from '../src/node.ts';
 import { backends, openDevice, title } from './backends.ts';
-import { FaultDevice } from './fault-device.ts';
+import { FaultDevice, type FaultOptions } from './fault-device.ts';
 
 const onGpu = (process.env.FACENET_ADAPTER ?? 'none') !== 'none';
 
@@ -19,14 +19,14 @@ test('every backend of this machine gives the known answers, and keeps nothing',
   }
 });
 
-/** Operator, its shader, and the tensor that is zero, as gradients are on the phone of tfjs #8590. */
+/** Operator, and where zeros come from: gradients were zero on the phone of tfjs #8590. */
 const faults = [
-  ['conv2d.forward', 'conv2d', 'y'],
-  ['sumOfSquares.forward', 'sumOfSquares', 'y'],
-  ['conv2d.weightGradient', 'conv2d', 'dweight'],
+  ['conv2d.forward', { shader: 'conv2d', tensor: 'y' }],
+  ['l2Normalize.forward', { shader: 'l2Normalize', tensor: 'y' }],
+  ['conv2d.inputGradient', { shader: 'conv2d', kernel: 'packGradientWeight', tensor: 'packed' }],
 ] as const;
 
-async function gpuOf(zeros: { shader: string; tensor: string }): Promise<{ gpu: GPU; device: FaultDevice }> {
+async function gpuOf(zeros: NonNullable<FaultOptions['zeros']>): Promise<{ gpu: GPU; device: FaultDevice }> {
   const opened = (await openDevice())!;
   const device = new FaultDevice(opened.device, { zeros });
   const { info, features, limits } = opened.adapter;
@@ -37,17 +37,19 @@ async function gpuOf(zeros: { shader: string; tensor: string }): Promise<{ gpu: 
 const model = { network: 'nn4.small2', seed: 1, size: 16 } as const;
 
 describe.runIf(onGpu)('a device that gives zeros', () => {
-  test.each(faults)('for %s is refused by name', { timeout: 60_000 }, async (operator, shader, tensor) => {
-    const { gpu, device } = await gpuOf({ shader, tensor });
+  test.each(faults)('for %s is refused by name', { timeout: 60_000 }, async (operator, zeros) => {
+    const { gpu, device } = await gpuOf(zeros);
     await expect(FaceNetGPU.create({ model, backend: 'webgpu', gpu })).rejects.toMatchObject({
       code: 'device',
-      message: new RegExp(`${operator.replace('.', '\\.')} must give -?\\d+ where the answer is known, got -?0\\.`),
+      message: expect.stringMatching(
+        new RegExp(`${operator.replace('.', '\\.')} must give -?\\d+(\\.\\d+)? where the answer is known, got -?0\\. `),
+      ),
     });
     expect([device.live, device.destroyed]).toEqual([0, true]);
   });
 
   test("of a caller's own is refused, and left alive", { timeout: 60_000 }, async () => {
-    const { device } = await gpuOf({ shader: 'conv2d', tensor: 'dweight' });
+    const { device } = await gpuOf(faults[0][1]);
     await expect(FaceNetGPU.create({ model, device: device.device })).rejects.toMatchObject({ code: 'device' });
     expect([device.live, device.destroyed]).toEqual([0, false]);
     device.device.destroy();

@@ -1,17 +1,19 @@
 // Does this device compute? Some GPUs give wrong numbers without any error (a phone whose gradients are all zero: tfjs #8590). Before it is
-// trusted with a model, each device answers three small questions whose answers are known: a padded convolution, a sum over all its
-// values, and the gradient of its weights. The answers come from plain loops over whole numbers, so that no order of a sum matters.
+// trusted with a model, each device answers three small questions whose answers are known: a padded convolution, a reduction, and the
+// gradient of the convolution's input. The answers come from plain loops over whole numbers, so that no order of a sum matters. Networks
+// run the same kernels, so the questions compile next to nothing of their own; all other gradients answer before training
+// (train/gradient-probe.ts).
 import { FaceNetError } from '../errors.ts';
 import { gradients } from '../graph/gradients.ts';
 import { Graph } from '../graph/graph.ts';
 import { add } from '../ops/add.ts';
 import { conv2d } from '../ops/conv2d.ts';
-import { sumOfSquares } from '../ops/sumOfSquares.ts';
+import { l2Normalize } from '../ops/l2Normalize.ts';
 import { Plan } from '../plan/plan.ts';
 import type { Backend } from '../plan/runner.ts';
 import { Store } from '../plan/store.ts';
 
-const [HEIGHT, WIDTH, CHANNELS, OUT] = [5, 6, 8, 16];
+const [HEIGHT, WIDTH, CHANNELS, OUT, ROWS] = [5, 6, 8, 16, 3];
 /** Largest error that is no fault, as a share of the largest answer. */
 const TOLERANCE = 1e-4;
 
@@ -23,28 +25,32 @@ interface Question {
   readonly x: Float32Array;
   readonly weight: Float32Array;
   readonly dy: Float32Array;
+  /** Of OUT numbers each, to be normalised. */
+  readonly rows: Float32Array;
 }
 
-/** One value of x through one tap: to its outputs, and to the gradient of its weights. By itself, so that it is compiled soon. */
+/** One value of x through one tap: to its outputs, and their gradients to its own. By itself, so that it is compiled soon. */
 function addProducts(
   y: Float64Array,
-  dWeight: Float64Array,
+  dx: Float64Array,
   { x, weight, dy }: Question,
   value: number,
   output: number,
   tap: number,
 ): void {
   const factor = x[value] as number;
+  let gradient = 0;
   for (let out = 0; out < OUT; out++) {
     y[output + out] = (y[output + out] as number) + factor * (weight[tap + out] as number);
-    dWeight[tap + out] = (dWeight[tap + out] as number) + factor * (dy[output + out] as number);
+    gradient += (dy[output + out] as number) * (weight[tap + out] as number);
   }
+  dx[value] = (dx[value] as number) + gradient;
 }
 
 /** What must come out, by the operator asked. */
 function answers(question: Question): Readonly<Record<string, Float64Array>> {
   const y = new Float64Array(HEIGHT * WIDTH * OUT);
-  const dWeight = new Float64Array(question.weight.length);
+  const dx = new Float64Array(question.x.length);
   for (let row = 0; row < HEIGHT; row++)
     for (let column = 0; column < WIDTH; column++)
       for (let tap = 0; tap < 9; tap++) {
@@ -53,15 +59,22 @@ function answers(question: Question): Readonly<Record<string, Float64Array>> {
         for (let channel = 0; channel < CHANNELS; channel++)
           addProducts(
             y,
-            dWeight,
+            dx,
             question,
             (r * WIDTH + c) * CHANNELS + channel,
             (row * WIDTH + column) * OUT,
             (tap * CHANNELS + channel) * OUT,
           );
       }
-  const total = Float64Array.of(y.reduce((sum, value) => sum + value * value, 0));
-  return { 'conv2d.forward': y, 'sumOfSquares.forward': total, 'conv2d.weightGradient': dWeight };
+  const normalised = Float64Array.from(question.rows);
+  for (let start = 0; start < normalised.length; start += OUT) {
+    const row = normalised.subarray(start, start + OUT);
+    const length = Math.hypot(...row);
+    row.forEach((value, i) => {
+      row[i] = value / length;
+    });
+  }
+  return { 'conv2d.forward': y, 'l2Normalize.forward': normalised, 'conv2d.inputGradient': dx };
 }
 
 /**
@@ -73,13 +86,18 @@ export async function checkAnswers(backend: Backend): Promise<void> {
     x: numbers(HEIGHT * WIDTH * CHANNELS, 1),
     weight: numbers(9 * CHANNELS * OUT, 2),
     dy: numbers(HEIGHT * WIDTH * OUT, 3),
+    rows: numbers(ROWS * OUT, 4),
   };
   const graph = new Graph();
   const x = graph.input('x', [1, HEIGHT, WIDTH, CHANNELS]);
   const weight = graph.input('weight', [3, 3, CHANNELS, OUT]);
   const y = conv2d(x, weight, { padding: 1 });
-  const [dWeight = y] = gradients(y, [weight], graph.input('dy', y.shape), add);
-  const outputs = { 'conv2d.forward': y, 'sumOfSquares.forward': sumOfSquares(y), 'conv2d.weightGradient': dWeight };
+  const [dx = y] = gradients(y, [x], graph.input('dy', y.shape), add);
+  const outputs = {
+    'conv2d.forward': y,
+    'l2Normalize.forward': l2Normalize(graph.input('rows', [ROWS, OUT])),
+    'conv2d.inputGradient': dx,
+  };
   const store = new Store(backend);
   let plan: Plan | undefined;
   try {

@@ -63,7 +63,7 @@ export class Pipelines {
     for (const [constant, value] of Object.entries(constants)) {
       (file.constants.get(constant)?.override ? overrides : tiles)[constant] = value;
     }
-    const module = await this.#module(name, tiles);
+    const module = await this.#module(name, entryPoint, tiles);
     const value = (expression: string): number => {
       const literal = Number(expression.replace(/[ui]$/, ''));
       return Number.isNaN(literal)
@@ -98,33 +98,35 @@ export class Pipelines {
     }
   }
 
-  #module(name: string, tiles: Readonly<Record<string, number>>): Promise<GPUShaderModule> {
-    const key = `${name} ${JSON.stringify(tiles)}`;
+  #module(name: string, entryPoint: WgslEntryPoint, tiles: Readonly<Record<string, number>>): Promise<GPUShaderModule> {
+    const key = `${name} ${entryPoint.name} ${JSON.stringify(tiles)}`;
     let module = this.#modules.get(key);
     if (!module) {
-      module = this.#compileModule(name, tiles);
+      module = this.#compileModule(name, entryPoint, tiles);
       this.#modules.set(key, module);
     }
     return module;
   }
 
-  async #compileModule(name: string, tiles: Readonly<Record<string, number>>): Promise<GPUShaderModule> {
+  async #compileModule(
+    name: string,
+    entryPoint: WgslEntryPoint,
+    tiles: Readonly<Record<string, number>>,
+  ): Promise<GPUShaderModule> {
+    const file = `shaders/${name}.wgsl`;
     let expansion: Expansion;
     try {
-      expansion = expand((await textOf(name)) as string, tiles);
+      expansion = expand(entryPoint.code, tiles);
     } catch (cause) {
       if (cause instanceof ExpandError)
-        throw new FaceNetError('internal', `webgpu: shaders/${name}.wgsl: ${cause.message}`, { cause });
+        throw new FaceNetError('internal', `webgpu: ${file}: ${cause.message}`, { cause });
       throw cause;
     }
-    const module = this.#device.createShaderModule({ label: `shaders/${name}.wgsl`, code: expansion.code });
+    const module = this.#device.createShaderModule({ label: `${file} ${entryPoint.name}`, code: expansion.code });
     const { messages } = await module.getCompilationInfo();
     const errors = messages.filter((message) => message.type === 'error');
     if (errors.length > 0) {
-      throw new FaceNetError(
-        'internal',
-        errors.map((message) => explain(message, expansion, `shaders/${name}.wgsl`)).join('\n'),
-      );
+      throw new FaceNetError('internal', errors.map((message) => explain(message, expansion, file)).join('\n'));
     }
     return module;
   }

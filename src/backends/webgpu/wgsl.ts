@@ -16,6 +16,8 @@ export interface WgslEntryPoint {
   readonly workgroupSize: readonly string[];
   /** Names of the bindings it uses, itself or through functions it calls. */
   readonly uses: ReadonlySet<string>;
+  /** The file with the functions it does not reach blanked out, line for line: what a compiler need not read. */
+  readonly code: string;
 }
 
 export interface WgslFile {
@@ -33,7 +35,7 @@ const CONSTANT = /^[ \t]*(const|override)\s+(\w+)\s*(?::\s*\w+)?\s*=\s*(\d+)[ui]
 
 /** @throws 'internal' naming the file when it has no Params or binds a type we do not know. */
 export function readWgsl(file: string, text: string): WgslFile {
-  const source = text.replace(/\/\*[^]*?\*\//g, ' ').replace(/\/\/[^\n]*/g, '');
+  const source = text.replace(/\/\*[^]*?\*\/|\/\/[^\n]*/g, blank);
   const struct = /struct\s+Params\s*\{([^}]*)\}/.exec(source);
   if (!struct) throw new FaceNetError('internal', `shaders/${file}.wgsl: a struct Params is needed, got none.`);
   const params = (struct[1] as string)
@@ -59,7 +61,7 @@ export function readWgsl(file: string, text: string): WgslFile {
       width: /array<\s*vec4/.test(type as string) ? 4 : 1,
     });
   }
-  const functions = bodies(source);
+  const functions = functionsOf(source);
   const entryPoints = new Map<string, WgslEntryPoint>();
   for (const [, size, name] of source.matchAll(ENTRY)) {
     const uses = new Set<string>();
@@ -67,7 +69,7 @@ export function readWgsl(file: string, text: string): WgslFile {
     const visit = (called: string) => {
       if (seen.has(called)) return;
       seen.add(called);
-      for (const word of functions.get(called) ?? []) {
+      for (const word of functions.get(called)?.words ?? []) {
         if (bindings.has(word) || word === 'params') uses.add(word);
         if (functions.has(word)) visit(word);
       }
@@ -80,6 +82,10 @@ export function readWgsl(file: string, text: string): WgslFile {
         .map((part) => part.trim())
         .filter(Boolean),
       uses,
+      code: without(
+        text,
+        [...functions].flatMap(([other, place]) => (seen.has(other) ? [] : [place])),
+      ),
     });
   }
   const constants = new Map<string, { value: number; override: boolean }>();
@@ -88,10 +94,32 @@ export function readWgsl(file: string, text: string): WgslFile {
   return { params, bindings, entryPoints, constants };
 }
 
-/** Identifiers in the body of each function. A local that hides a binding would count as a use; our files have none. */
-function bodies(source: string): Map<string, Set<string>> {
-  const found = new Map<string, Set<string>>();
-  for (const match of source.matchAll(/\bfn\s+(\w+)/g)) {
+/** As many lines and as many characters. */
+const blank = (text: string): string => text.replace(/[^\n]/g, ' ');
+
+/** A text without some parts of it (in their order) but for their line ends. */
+function without(text: string, parts: readonly { readonly start: number; readonly end: number }[]): string {
+  const ends = [...parts.map(({ start }) => start), text.length];
+  return ends
+    .map((end, at) => {
+      const left = parts[at - 1];
+      const gap = left ? text.slice(left.start, left.end).replace(/[^\n]+/g, '') : '';
+      return gap + text.slice(left?.end ?? 0, end);
+    })
+    .join('');
+}
+
+interface WgslFunction {
+  /** Where it lies in the file, attributes included. */
+  readonly start: number;
+  readonly end: number;
+  /** Identifiers in its body. A local that hides a binding would count as a use; our files have none. */
+  readonly words: ReadonlySet<string>;
+}
+
+function functionsOf(source: string): Map<string, WgslFunction> {
+  const found = new Map<string, WgslFunction>();
+  for (const match of source.matchAll(/(?:@compute\s*@workgroup_size\([^)]*\)\s*)?\bfn\s+(\w+)/g)) {
     const open = source.indexOf('{', match.index);
     let depth = 0;
     let end = open;
@@ -101,7 +129,8 @@ function bodies(source: string): Map<string, Set<string>> {
       end++;
     } while (depth > 0 && end < source.length);
     // A member access names a field, not a variable.
-    found.set(match[1] as string, new Set(source.slice(open, end).match(/(?<![.\w])[A-Za-z_]\w*/g) ?? []));
+    const words = new Set(source.slice(open, end).match(/(?<![.\w])[A-Za-z_]\w*/g) ?? []);
+    found.set(match[1] as string, { start: match.index, end, words });
   }
   return found;
 }
