@@ -46,26 +46,23 @@ fn transformInput(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgr
     let top = (line - n * params.tilesY) * 2u - params.padTop;
     let left = (tile - line * params.tilesX) * 2u - params.padLeft;
     let base = (n * params.height + top) * params.width + left;
-    var d : array<array<vec4f, 4u>, 4u>;
-    for (var r = 0u; r < 4u; r++) { // unroll
+    for (var r = 0u; r < 4u * min(params.batch, 1u); r++) {
+      let ra = min(r, 1u);
+      let rb = select(2u, 3u, r == 3u);
+      let sa = select(1.0, -1.0, r == 2u);
+      let sb = select(-1.0, 1.0, r == 1u || r == 2u);
+      var d : array<vec4f, 4u>;
       for (var s = 0u; s < 4u; s++) { // unroll
-        let inside = top + r < params.height && left + s < params.width;
-        d[r][s] = x[select(0u, params.xOffset + (base + r * params.width + s) * params.xStride, inside) + c];
+        let across = left + s < params.width;
+        let a = x[select(0u, params.xOffset + (base + ra * params.width + s) * params.xStride, across && top + ra < params.height) + c];
+        let b = x[select(0u, params.xOffset + (base + rb * params.width + s) * params.xStride, across && top + rb < params.height) + c];
+        d[s] = sa * a + sb * b;
       }
-    }
-    for (var s = 0u; s < 4u; s++) { // unroll
-      let d1 = d[1][s];
-      d[0][s] = d[0][s] - d[2][s];
-      d[1][s] = d1 + d[2][s];
-      d[3][s] = d1 - d[3][s];
-      d[2][s] = d[2][s] - d1;
-    }
-    for (var r = 0u; r < 4u; r++) { // unroll
       let to = (r * 4u * tiles + tile) * channels + c;
-      v[to] = d[r][0] - d[r][2];
-      v[to + tiles * channels] = d[r][1] + d[r][2];
-      v[to + 2u * tiles * channels] = d[r][2] - d[r][1];
-      v[to + 3u * tiles * channels] = d[r][1] - d[r][3];
+      v[to] = d[0] - d[2];
+      v[to + tiles * channels] = d[1] + d[2];
+      v[to + 2u * tiles * channels] = d[2] - d[1];
+      v[to + 3u * tiles * channels] = d[1] - d[3];
     }
   }
 }
@@ -79,14 +76,19 @@ fn transformOutput(@builtin(global_invocation_id) id : vec3u, @builtin(num_workg
   for (var i = id.x; i < tiles * channels; i += groups.x * LANES) {
     let tile = i / channels;
     let c = i - tile * channels;
-    var t : array<array<vec4f, 4u>, 2u>;
-    for (var s = 0u; s < 4u; s++) { // unroll
+    // A loop and signs, not four pieces of code: loads are what takes long to compile.
+    var t : array<array<vec4f, 2u>, 2u>;
+    for (var s = 0u; s < 4u * min(params.batch, 1u); s++) {
       let m0 = m[(s * tiles + tile) * channels + c];
       let m1 = m[((4u + s) * tiles + tile) * channels + c];
       let m2 = m[((8u + s) * tiles + tile) * channels + c];
       let m3 = m[((12u + s) * tiles + tile) * channels + c];
-      t[0][s] = m0 + m1 + m2;
-      t[1][s] = m1 - m2 - m3;
+      let first = select(1.0, 0.0, s == 3u);
+      let second = select(select(-1.0, 1.0, s == 1u), 0.0, s == 0u);
+      t[0][0] += first * (m0 + m1 + m2);
+      t[0][1] += second * (m0 + m1 + m2);
+      t[1][0] += first * (m1 - m2 - m3);
+      t[1][1] += second * (m1 - m2 - m3);
     }
     let line = tile / params.tilesX;
     let n = line / params.tilesY;
@@ -96,8 +98,8 @@ fn transformOutput(@builtin(global_invocation_id) id : vec3u, @builtin(num_workg
     if (params.hasBias == 1u) { b = bias[c]; }
     for (var r = 0u; r < 2u; r++) { // unroll
       var pair : array<vec4f, 2u>;
-      pair[0] = t[r][0] + t[r][1] + t[r][2] + b;
-      pair[1] = t[r][1] - t[r][2] - t[r][3] + b;
+      pair[0] = t[r][0] + b;
+      pair[1] = t[r][1] + b;
       for (var s = 0u; s < 2u; s++) { // unroll
         if (oy + r < params.outHeight && ox + s < params.outWidth) {
           let pixel = (n * params.outHeight + oy + r) * params.outWidth + ox + s;

@@ -7,7 +7,7 @@ import type { Chosen, Views } from './lowering.ts';
 import { align, bytesPerElement, Lifetimes } from './memory.ts';
 import type { Backend, Program, Read, StepTimes } from './runner.ts';
 import { acceptsRange, type Schedule, schedule, updatedSlot } from './schedule.ts';
-import type { DeviceBuffer, Step, TensorRef } from './step.ts';
+import type { DeviceBuffer, KernelName, Step, TensorRef } from './step.ts';
 import { HALF, type Store } from './store.ts';
 
 export interface PlanOptions {
@@ -283,7 +283,8 @@ class Layout {
     this.#zeroBlock = backend.zeroBlock ? align(widest * 4) / 4 : 0;
     for (const value of this.#schedule.leaves) if (value.kind === 'parameter') this.store.ref(value.name);
     this.#locate(outputs);
-    for (const value of all) this.#choose(value);
+    // Compilers work while memory is taken.
+    backend.expect?.(all.flatMap((value) => this.#choose(value)));
     try {
       this.#allocate(outputs);
       this.flags = this.checked.length > 0 ? this.#own(this.checked.length * 4, 'flags') : undefined;
@@ -453,19 +454,27 @@ class Layout {
     return { steps: [{ kernel: value.entry as string, launch: entry.launch(shapes, value.attributes) }] };
   }
 
-  #choose(value: Value): void {
-    if (this.#isView(value)) return;
+  /** Chooses the kernels of a value, and names them. */
+  #choose(value: Value): KernelName[] {
+    if (this.#isView(value)) return [];
     const shapes = this.#shapes(value, 1);
+    const operator = value.operator?.name as string;
     const chosen = this.backend.families.find(
-      value.operator?.name as string,
+      operator,
       value.entry as string,
       shapes,
       value.attributes,
       this.#views(value),
     );
     this.#chosen.set(value, chosen);
-    const order = chosen?.order ?? this.#lower(value, shapes).order;
+    const { order: plain, steps, packed = {} } = this.#lower(value, shapes);
+    const order = chosen?.order ?? plain;
     if (order && !this.orders.includes(order)) this.orders.push(order);
+    return [...Object.values(packed).map(({ step }) => step), ...steps].map(({ file, kernel, constants }) => ({
+      file: file ?? operator,
+      kernel,
+      constants: constants ?? {},
+    }));
   }
 
   #views(value: Value): Views {

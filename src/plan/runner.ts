@@ -1,5 +1,5 @@
 import type { Families } from './lowering.ts';
-import type { DeviceBuffer, Step } from './step.ts';
+import type { DeviceBuffer, KernelName, Step } from './step.ts';
 
 /** Steps made ready for one backend: pipelines compiled, arguments encoded. */
 export interface Program {
@@ -66,6 +66,8 @@ export interface Backend {
   free(buffer: DeviceBuffer): void;
   /** Copies bytes in; ordered before every later run. */
   write(buffer: DeviceBuffer, byteOffset: number, data: ArrayBufferView): void;
+  /** Tells of kernels that `prepare` will want: where compilers work beside the caller, they begin. Never throws. */
+  expect?(kernels: readonly KernelName[]): void;
   /** Compiles what the steps need. @throws 'internal' naming file and line when a kernel does not compile. */
   prepare(steps: readonly Step[]): Promise<Program>;
   /**

@@ -21,21 +21,25 @@ export interface TensorRef {
   readonly strided: boolean;
 }
 
+/** What is compiled: an entry point of a shader file with values of its constants. */
+export interface KernelName {
+  /** Stem of the shader file. */
+  readonly file: string;
+  readonly kernel: string;
+  readonly constants: Readonly<Record<string, number>>;
+}
+
 /** One kernel launch, complete: what to run, on which memory, with which numbers. Plain data. */
-export interface Step {
+export interface Step extends KernelName {
   /** 'inception3a/conv2d' and the like: for profiles and messages. */
   readonly label: string;
   readonly operator: string;
-  readonly kernel: string;
-  /** Stem of the shader file. */
-  readonly file: string;
   /** By kernel tensor name; undefined for an absent optional input. */
   readonly tensors: Readonly<Record<string, TensorRef | undefined>>;
   /** Kernel names of the tensors that it changes; flags, which it only raises, are not among them. */
   readonly writes: readonly string[];
   readonly params: Readonly<Record<string, number>>;
   readonly launch: Launch;
-  readonly constants: Readonly<Record<string, number>>;
   readonly multiplyAdds: number;
   /** Other kernels could have been taken here: what a tuner may change. */
   readonly choice?: Choice;

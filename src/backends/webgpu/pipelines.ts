@@ -1,6 +1,6 @@
 import { shaders } from 'facenet-gpu:shaders';
 import { FaceNetError } from '../../errors.ts';
-import type { Step } from '../../plan/step.ts';
+import type { KernelName } from '../../plan/step.ts';
 import { ExpandError, type Expansion, expand, explain } from './expander.ts';
 import { readWgsl, type WgslEntryPoint, type WgslFile } from './wgsl.ts';
 
@@ -13,15 +13,17 @@ export interface Kernel {
   readonly workgroupSize: number;
 }
 
-/** A file of shaders/; what only training and adapters in software run (shaders/bundle.mjs) is loaded when it is wanted. */
-const textOf = async (name: string): Promise<string | undefined> =>
-  shaders[name] ?? (await import('facenet-gpu:training-shaders')).shaders[name];
+interface Module {
+  readonly module: GPUShaderModule;
+  readonly expansion: Expansion;
+}
 
 /** Compiled kernels of one device, by file, entry point and constants. Compilation is asynchronous and parallel. */
 export class Pipelines {
   readonly #device: GPUDevice;
+  #texts: Readonly<Record<string, string>> = shaders;
   readonly #files = new Map<string, WgslFile>();
-  readonly #modules = new Map<string, Promise<GPUShaderModule>>();
+  readonly #modules = new Map<string, Module>();
   readonly #kernels = new Map<string, Promise<Kernel>>();
 
   constructor(device: GPUDevice) {
@@ -33,7 +35,7 @@ export class Pipelines {
   }
 
   /** @throws 'internal' with file, line and compiler message. */
-  get(step: Pick<Step, 'file' | 'kernel' | 'constants'>): Promise<Kernel> {
+  get(step: KernelName): Promise<Kernel> {
     const key = `${step.file} ${step.kernel} ${JSON.stringify(step.constants)}`;
     let kernel = this.#kernels.get(key);
     if (!kernel) {
@@ -43,19 +45,14 @@ export class Pipelines {
     return kernel;
   }
 
-  async #file(name: string): Promise<WgslFile> {
-    let file = this.#files.get(name);
-    if (!file) {
-      const text = await textOf(name);
-      if (text === undefined) throw new FaceNetError('internal', `webgpu: shaders/${name}.wgsl does not exist.`);
-      file = readWgsl(name, text);
-      this.#files.set(name, file);
-    }
-    return file;
-  }
-
-  async #compile({ file: name, kernel, constants }: Pick<Step, 'file' | 'kernel' | 'constants'>): Promise<Kernel> {
-    const file = await this.#file(name);
+  async #compile({ file: name, kernel, constants }: KernelName): Promise<Kernel> {
+    // What only training and adapters in software run (shaders/bundle.mjs) is loaded when it is first wanted; for all that is there the
+    // compiler has begun when this returns.
+    if (!(name in this.#texts)) this.#texts = { ...shaders, ...(await import('facenet-gpu:training-shaders')).shaders };
+    const text = this.#texts[name];
+    if (text === undefined) throw new FaceNetError('internal', `webgpu: shaders/${name}.wgsl does not exist.`);
+    const file = this.#files.get(name) ?? readWgsl(name, text);
+    this.#files.set(name, file);
     const entryPoint = file.entryPoints.get(kernel);
     if (!entryPoint) throw new FaceNetError('internal', `webgpu: shaders/${name}.wgsl has no entry point ${kernel}.`);
     const overrides: Record<string, number> = {};
@@ -63,7 +60,7 @@ export class Pipelines {
     for (const [constant, value] of Object.entries(constants)) {
       (file.constants.get(constant)?.override ? overrides : tiles)[constant] = value;
     }
-    const module = await this.#module(name, entryPoint, tiles);
+    const { module, expansion } = this.#module(name, entryPoint, tiles);
     const value = (expression: string): number => {
       const literal = Number(expression.replace(/[ui]$/, ''));
       return Number.isNaN(literal)
@@ -90,44 +87,36 @@ export class Pipelines {
       });
       return { pipeline, file, entryPoint, workgroupSize };
     } catch (cause) {
+      const { messages } = await module.getCompilationInfo();
+      const errors = messages.filter(({ type }) => type === 'error');
+      const reasons = errors.map((message) => explain(message, expansion, `shaders/${name}.wgsl`));
       throw new FaceNetError(
         'internal',
-        `webgpu: shaders/${name}.wgsl ${kernel} ${JSON.stringify(constants)}: ${(cause as Error).message}`,
+        reasons.join('\n') ||
+          `webgpu: shaders/${name}.wgsl ${kernel} ${JSON.stringify(constants)}: ${(cause as Error).message}`,
         { cause },
       );
     }
   }
 
-  #module(name: string, entryPoint: WgslEntryPoint, tiles: Readonly<Record<string, number>>): Promise<GPUShaderModule> {
-    const key = `${name} ${entryPoint.name} ${JSON.stringify(tiles)}`;
+  #module(name: string, { name: entryPoint, code }: WgslEntryPoint, tiles: Readonly<Record<string, number>>): Module {
+    const key = `${name} ${entryPoint} ${JSON.stringify(tiles)}`;
     let module = this.#modules.get(key);
     if (!module) {
-      module = this.#compileModule(name, entryPoint, tiles);
+      const expansion = expanded(name, code, tiles);
+      const label = `shaders/${name}.wgsl ${entryPoint}`;
+      module = { module: this.#device.createShaderModule({ label, code: expansion.code }), expansion };
       this.#modules.set(key, module);
     }
     return module;
   }
+}
 
-  async #compileModule(
-    name: string,
-    entryPoint: WgslEntryPoint,
-    tiles: Readonly<Record<string, number>>,
-  ): Promise<GPUShaderModule> {
-    const file = `shaders/${name}.wgsl`;
-    let expansion: Expansion;
-    try {
-      expansion = expand(entryPoint.code, tiles);
-    } catch (cause) {
-      if (cause instanceof ExpandError)
-        throw new FaceNetError('internal', `webgpu: ${file}: ${cause.message}`, { cause });
-      throw cause;
-    }
-    const module = this.#device.createShaderModule({ label: `${file} ${entryPoint.name}`, code: expansion.code });
-    const { messages } = await module.getCompilationInfo();
-    const errors = messages.filter((message) => message.type === 'error');
-    if (errors.length > 0) {
-      throw new FaceNetError('internal', errors.map((message) => explain(message, expansion, file)).join('\n'));
-    }
-    return module;
+function expanded(name: string, code: string, tiles: Readonly<Record<string, number>>): Expansion {
+  try {
+    return expand(code, tiles);
+  } catch (cause) {
+    if (!(cause instanceof ExpandError)) throw cause;
+    throw new FaceNetError('internal', `webgpu: shaders/${name}.wgsl: ${cause.message}`, { cause });
   }
 }

@@ -3,7 +3,7 @@ import type { Launch } from '../../graph/operator.ts';
 import { bindFamilies, type Families, type Preferred } from '../../plan/lowering.ts';
 import { align } from '../../plan/memory.ts';
 import type { Backend, Counters, Footprint, Program, Read, StepTimes } from '../../plan/runner.ts';
-import type { DeviceBuffer, Step, TensorRef } from '../../plan/step.ts';
+import type { DeviceBuffer, KernelName, Step, TensorRef } from '../../plan/step.ts';
 import { webgpuFamilies } from './families.ts';
 import { type Kernel, Pipelines } from './pipelines.ts';
 
@@ -197,6 +197,12 @@ export class WebGpuBackend implements Backend {
       );
     }
     this.device.queue.writeBuffer((buffer as WebGpuBuffer).gpu, byteOffset, bytes as Uint8Array<ArrayBuffer>);
+  }
+
+  expect(kernels: readonly KernelName[]): void {
+    if (this.#disposed || this.#lost) return;
+    // What fails is said where it is wanted.
+    for (const kernel of kernels) this.#pipelines.get(kernel).catch(() => {});
   }
 
   async prepare(steps: readonly Step[]): Promise<Program> {

@@ -103,9 +103,10 @@ export function tiles(
 
 /**
  * Few tiles: each costs seconds to compile where shaders become machine code by LLVM. Four lanes: 12 pixels by lanes of
- * channels were the best of all for every layer measured; 18 by twice as many channels save a fifth of the instructions, but loading a
- * network takes twice as long, so they are the last, for tuners. Eight and more: by cost for one image, in vector instructions of a step of four input channels, where
- * loads run lane by lane and a vec4 costs 60. Lanes as pixels pay where weights are read many times, in large maps under large windows.
+ * channels were the best of all for every layer measured. Eight and more: by cost for one image, in vector instructions of a step of four
+ * input channels, where loads run lane by lane and a vec4 costs 60. Lanes as pixels pay where weights are read many times, in large maps
+ * under large windows. The last are for tuners: 16 pixels, which networks are a twentieth faster with at most and load half a second
+ * later, and 18 by twice as many channels, which save a fifth of the instructions and load in twice the time.
  */
 function subgroupTiles(one: Convolution, sg: number, uniform: boolean, parts: boolean): readonly Tile[] {
   const pixels = one.gridHeight * one.gridWidth;
@@ -151,8 +152,9 @@ function subgroupTiles(one: Convolution, sg: number, uniform: boolean, parts: bo
   const depth = one.kernelHeight * one.kernelWidth * one.channels;
   const least = parts ? 1 : ceil(one.outChannels, 4 * sg);
   const fits = uniform && sg > 4 && depth > 0 && depth * least * 4 * sg <= UNIFORM;
-  const all = [byChannels(12), byChannels(16), byPixels(4), ...(fits ? [byUniform(16)] : [])];
-  return (sg === 4 ? [...all, byChannels(18, 2)] : all.sort((a, b) => a.cost - b.cost)).map(({ tile }) => tile);
+  const table = [byChannels(12), byPixels(4), ...(fits ? [byUniform(16)] : [])];
+  if (sg > 4) table.sort((a, b) => a.cost - b.cost);
+  return [...table, byChannels(16), ...(sg === 4 ? [byChannels(18, 2)] : [])].map(({ tile }) => tile);
 }
 
 /** Elements of weights that every device lets a uniform buffer hold; the array in conv2d.uniform.wgsl. */
