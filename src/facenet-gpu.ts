@@ -1067,7 +1067,7 @@ export async function probe(host: Host): Promise<Capabilities> {
           f16: found.adapter.features.has('shader-f16'),
           timestamps: found.adapter.features.has('timestamp-query'),
           // Lets go of the adapter.
-          answers: await answersOf(found),
+          answers: await answersOf(found, host),
         };
   const single = host.singleThreadReason;
   host.relaxedSimd?.();

@@ -3,6 +3,7 @@
 
 import type { Thread } from '../src/backends/wasm/crew.ts';
 import { WasmBackend } from '../src/backends/wasm/wasm-backend.ts';
+import { LiveDevice } from '../src/backends/webgpu/live-device.ts';
 import { WebGpuBackend } from '../src/backends/webgpu/webgpu-backend.ts';
 import { FaceNetError } from '../src/errors.ts';
 import { resting } from '../src/io/node/rest.ts';
@@ -133,9 +134,7 @@ export async function webgpuBackend(): Promise<WebGpuBackend | null> {
   const { device, adapter } = opened;
   const { isFallbackAdapter: software } = adapter.info;
   return new WebGpuBackend({
-    device,
-    info: adapter.info,
-    software,
+    on: new LiveDevice(device, adapter.info, software),
     owned: true,
     ...(instance && { restWhileWaiting: resting() }),
   });

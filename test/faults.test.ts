@@ -3,6 +3,7 @@
 //
 // What happens when the device fails: lost at any call, out of memory, with small limits, not there at all. And that nothing is left behind.
 import { afterAll, describe, expect, test } from 'vitest';
+import { LiveDevice } from '../src/backends/webgpu/live-device.ts';
 import { WebGpuBackend } from '../src/backends/webgpu/webgpu-backend.ts';
 import { FaceNetError } from '../src/errors.ts';
 import { Embedder, pack } from '../src/faces/embedder.ts';
@@ -70,9 +71,7 @@ async function faulty(
     fault,
     real: opened.device,
     backend: new WebGpuBackend({
-      device: fault.device,
-      info: opened.adapter.info,
-      software: true,
+      on: new LiveDevice(fault.device, opened.adapter.info, true),
       owned: false,
       restWhileWaiting: () => {
         rests.begun++;
@@ -155,7 +154,7 @@ describe.runIf(onGpu)('a device that fails', () => {
     const info = { vendor: '', architecture: '', device: '', description: '' } as GPUAdapterInfo;
     await embedAndLeave(first, microNet);
     for (let cycle = 0; cycle < 20; cycle++) {
-      const backend = new WebGpuBackend({ device: fault.device, info, software: true, owned: false });
+      const backend = new WebGpuBackend({ on: new LiveDevice(fault.device, info, true), owned: false });
       expect(await embedAndLeave(backend, microNet)).toEqual(expected);
       expect(fault.live, `cycle ${cycle}`).toBe(0);
     }

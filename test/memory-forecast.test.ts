@@ -3,6 +3,7 @@
 //
 // The forecast of a plan's memory is what the device is then asked for, to the byte: store, tensors, arguments of kernels, readback.
 import { afterAll, expect, test } from 'vitest';
+import { LiveDevice } from '../src/backends/webgpu/live-device.ts';
 import { WebGpuBackend } from '../src/backends/webgpu/webgpu-backend.ts';
 import { gradients } from '../src/graph/gradients.ts';
 import { Graph, type Value } from '../src/graph/graph.ts';
@@ -49,7 +50,10 @@ const open = async (): Promise<Opened> => {
   if (opened) {
     const { device, adapter } = opened;
     const { isFallbackAdapter: software } = adapter.info;
-    return { backend: new WebGpuBackend({ device, info: adapter.info, software, owned: false }), taken: () => live };
+    return {
+      backend: new WebGpuBackend({ on: new LiveDevice(device, adapter.info, software), owned: false }),
+      taken: () => live,
+    };
   }
   const backend = await wasmBackend({ threads: 2 });
   return { backend, taken: () => backend.counters().bytes };

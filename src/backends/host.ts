@@ -16,6 +16,8 @@ export interface BackendHost {
   startThread?(): Thread;
   /** Where adapters come from, or the reason why there is no WebGPU. The host keeps it until `release`. */
   gpu(): Promise<{ readonly gpu: GPU; release(): void } | string>;
+  /** Devices that earlier objects let go of. What is taken belongs to who took it. */
+  readonly spares?: { leave(spare: object): void; take(): object | undefined };
   /**
    * Where waiting for a device keeps a processor busy: lets go of most of it until the function returned is called. For adapters in software,
    * which compute on that processor.

@@ -4,6 +4,7 @@ import type { BackendHost } from './host.ts';
 import { checkAnswers } from './known-answers.ts';
 import type { Thread } from './wasm/crew.ts';
 import { WasmBackend } from './wasm/wasm-backend.ts';
+import { LiveDevice } from './webgpu/live-device.ts';
 import { WebGpuBackend } from './webgpu/webgpu-backend.ts';
 
 export interface OpenOptions {
@@ -53,6 +54,9 @@ export async function openBackend(host: BackendHost, options: OpenOptions = {}):
     throw new FaceNetError('input', "create: a device was given with backend: 'wasm'. Use 'webgpu' or 'auto'.");
   if (options.device) return trusted(openDevice(options.device, host));
   if (backend === 'wasm') return openWasm(host, options, 'asked for');
+  const spare = options.gpu ? undefined : spareDevice(host);
+  if (spare && (backend === 'webgpu' || !spare.software)) return openOn(spare, host, reasonFor(backend));
+  if (spare) host.spares?.leave(spare);
   const found = await findAdapter(host, options.gpu);
   if (typeof found === 'string') {
     if (backend === 'webgpu')
@@ -70,7 +74,7 @@ export async function openBackend(host: BackendHost, options: OpenOptions = {}):
       `the only WebGPU adapter, ${found.name}, computes in software, which wasm does faster`,
     );
   }
-  const opened = await openAdapter(found, backend === 'webgpu' ? 'asked for' : 'a hardware adapter is there');
+  const opened = await openAdapter(found, host, reasonFor(backend), options.gpu === undefined);
   try {
     return await trusted(opened);
   } catch (error) {
@@ -79,10 +83,20 @@ export async function openBackend(host: BackendHost, options: OpenOptions = {}):
   }
 }
 
+const reasonFor = (backend: 'auto' | 'webgpu') => (backend === 'webgpu' ? 'asked for' : 'a hardware adapter is there');
+
+/** A device that an earlier object let go of, unless it was lost since. */
+function spareDevice(host: BackendHost): LiveDevice | undefined {
+  for (let spare = host.spares?.take(); spare; spare = host.spares?.take())
+    if (spare instanceof LiveDevice && !spare.lost) return spare;
+  return undefined;
+}
+
 /** What was opened, once it has given the right answers; closed otherwise. @throws as checkAnswers(). */
-async function trusted(opened: Opened): Promise<Opened> {
+async function trusted(opened: Opened & { readonly on?: LiveDevice }): Promise<Opened> {
   try {
     await checkAnswers(opened.backend);
+    if (opened.on) opened.on.trusted = true;
     return opened;
   } catch (error) {
     await opened.backend.dispose();
@@ -91,9 +105,9 @@ async function trusted(opened: Opened): Promise<Opened> {
 }
 
 /** Whether the device of an adapter gives the right answers, for people. Never throws. */
-export async function answersOf(found: FoundAdapter): Promise<string> {
+export async function answersOf(found: FoundAdapter, host: BackendHost): Promise<string> {
   try {
-    const { backend } = await openAdapter(found, 'to be checked');
+    const { backend } = await openAdapter(found, host, 'to be checked', false);
     const start = performance.now();
     try {
       await checkAnswers(backend);
@@ -111,8 +125,6 @@ export interface FoundAdapter {
   readonly adapter: GPUAdapter;
   readonly name: string;
   readonly software: boolean;
-  /** Of the host. */
-  readonly restWhileWaiting?: (() => () => void) | undefined;
   release(): void;
 }
 
@@ -126,18 +138,19 @@ export async function findAdapter(host: BackendHost, given?: GPU): Promise<Found
       source.release();
       return 'the system has no driver that WebGPU accepts (on Debian without a GPU: apt-get install mesa-vulkan-drivers from backports).';
     }
-    const { vendor, architecture, device, description } = adapter.info;
     return {
       adapter,
-      name: [vendor, architecture, device || description].filter(Boolean).join(' '),
+      name: nameOf(adapter.info),
       software: isSoftware(adapter.info),
-      restWhileWaiting: host.restWhileWaiting,
       release: source.release,
     };
   } catch (cause) {
     return `requesting an adapter failed: ${(cause as Error).message}`;
   }
 }
+
+const nameOf = ({ vendor, architecture, device, description }: GPUAdapterInfo): string =>
+  [vendor, architecture, device || description].filter(Boolean).join(' ');
 
 function isSoftware(info: GPUAdapterInfo): boolean {
   return (
@@ -146,8 +159,13 @@ function isSoftware(info: GPUAdapterInfo): boolean {
   );
 }
 
-async function openAdapter(found: FoundAdapter, reason: string): Promise<Opened> {
-  const { adapter, name, software, restWhileWaiting, release } = found;
+/** @param kept the device may be left for a later object */
+async function openAdapter(
+  { adapter, name, software, release }: FoundAdapter,
+  host: BackendHost,
+  reason: string,
+  kept: boolean,
+) {
   const wanted = ['subgroups', 'shader-f16', 'timestamp-query'] as GPUFeatureName[];
   const { limits } = adapter;
   let device: GPUDevice;
@@ -170,26 +188,24 @@ async function openAdapter(found: FoundAdapter, reason: string): Promise<Opened>
       { cause },
     );
   }
-  const why = `WebGPU on ${name}${software ? ' (software)' : ''}: ${reason}`;
-  const backend = new WebGpuBackend({
-    device,
-    info: adapter.info,
-    software,
-    owned: true,
-    why,
-    restWhileWaiting,
-    release,
-  });
-  return { backend, why };
+  return openOn(new LiveDevice(device, adapter.info, software, release), host, reason, kept);
 }
 
+/** A device of this library's own. */
+function openOn(on: LiveDevice, { restWhileWaiting, spares }: BackendHost, reason: string, kept = true) {
+  const why = `WebGPU on ${nameOf(on.info)}${on.software ? ' (software)' : ''}: ${reason}`;
+  const leave = kept && spares ? (device: LiveDevice) => spares.leave(device) : undefined;
+  return { backend: new WebGpuBackend({ on, owned: true, leave, why, restWhileWaiting }), why, on };
+}
+
+/** The caller's. */
 function openDevice(device: GPUDevice, { restWhileWaiting }: BackendHost): Opened {
   const info =
     (device as GPUDevice & { adapterInfo?: GPUAdapterInfo }).adapterInfo ??
     ({ vendor: '', architecture: '', device: '', description: '' } as GPUAdapterInfo);
-  const software = isSoftware(info);
-  const why = `WebGPU on the caller's device${software ? ' (software)' : ''}`;
-  return { backend: new WebGpuBackend({ device, info, software, owned: false, why, restWhileWaiting }), why };
+  const on = new LiveDevice(device, info, isSoftware(info));
+  const why = `WebGPU on the caller's device${on.software ? ' (software)' : ''}`;
+  return { backend: new WebGpuBackend({ on, owned: false, why, restWhileWaiting }), why };
 }
 
 async function openWasm(

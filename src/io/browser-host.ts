@@ -5,6 +5,7 @@ import { cacheStorage, fetchModel, type ModelCache } from './fetch-model.ts';
 import { decodeImage, type ImageFormat, imageFormat, limitPixels, type Pixels } from './images.ts';
 import { JpegDecoder, readJpegComponents } from './jpeg.ts';
 import { overBlack } from './png.ts';
+import { Spares } from './spares.ts';
 
 /** What a browser can draw. */
 export type Drawable =
@@ -37,6 +38,7 @@ interface DownloadOptions {
 
 /** A page or a worker as the host of one object; keeps the JPEG decoder once it was needed. */
 export class BrowserHost {
+  readonly spares = spares;
   #jpeg: Promise<JpegDecoder> | undefined;
 
   /** Logical processors, as far as the browser tells. */
@@ -173,6 +175,9 @@ function moduleAddress(file: string): URL {
   if (file === 'facenet.single.relaxed.wasm') return new URL('./facenet.single.relaxed.wasm', import.meta.url);
   throw new FaceNetError('internal', `${file}: must be a module of this package.`);
 }
+
+/** Devices of objects that are no longer used, for the next ones. */
+const spares = new Spares();
 
 /** Modules of dist/, fetched and compiled once in a page: code, which does not change. */
 const modules = new Map<string, Promise<WebAssembly.Module>>();

@@ -283,8 +283,9 @@ class Layout {
     this.#zeroBlock = backend.zeroBlock ? align(widest * 4) / 4 : 0;
     for (const value of this.#schedule.leaves) if (value.kind === 'parameter') this.store.ref(value.name);
     this.#locate(outputs);
+    const kernels = all.flatMap((value) => this.#choose(value));
     // Compilers work while memory is taken.
-    backend.expect?.(all.flatMap((value) => this.#choose(value)));
+    backend.expect?.(kernels);
     try {
       this.#allocate(outputs);
       this.flags = this.checked.length > 0 ? this.#own(this.checked.length * 4, 'flags') : undefined;

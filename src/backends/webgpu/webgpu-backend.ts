@@ -5,7 +5,8 @@ import { align } from '../../plan/memory.ts';
 import type { Backend, Counters, Footprint, Program, Read, StepTimes } from '../../plan/runner.ts';
 import type { DeviceBuffer, KernelName, Step, TensorRef } from '../../plan/step.ts';
 import { webgpuFamilies } from './families.ts';
-import { type Kernel, Pipelines } from './pipelines.ts';
+import type { LiveDevice } from './live-device.ts';
+import type { Kernel, Pipelines } from './pipelines.ts';
 
 // Values of GPUBufferUsage and GPUMapMode, which are no globals in Node.
 const MAP_READ = 0x1;
@@ -39,16 +40,14 @@ export interface WebGpuAdapter {
 }
 
 export interface WebGpuBackendOptions {
-  readonly device: GPUDevice;
-  readonly info: GPUAdapterInfo;
-  readonly software: boolean;
-  /** Destroy the device on dispose: true when this library asked for it. */
+  readonly on: LiveDevice;
+  /** Takes the device at dispose(): true when this library asked for it. */
   readonly owned: boolean;
+  /** Gets the device at dispose(), if it is owned and sound; else it is destroyed. */
+  readonly leave?: ((device: LiveDevice) => void) | undefined;
   readonly why?: string;
   /** Of the host: called before a software device is waited for; what it returns, behind. */
   readonly restWhileWaiting?: (() => () => void) | undefined;
-  /** Called when the backend no longer needs the object that adapters come from. */
-  readonly release?: () => void;
 }
 
 interface WebGpuBuffer extends DeviceBuffer {
@@ -99,8 +98,9 @@ export class WebGpuBackend implements Backend {
   /** Resolves when the device is lost while this backend is in use; never after dispose(). */
   readonly lost: Promise<GPUDeviceLostInfo>;
 
+  readonly #on: LiveDevice;
   readonly #owned: boolean;
-  readonly #release: () => void;
+  readonly #leave: ((device: LiveDevice) => void) | undefined;
   readonly #restWhileWaiting: (() => () => void) | undefined;
   readonly #pipelines: Pipelines;
   readonly #encoded = new WeakMap<readonly Step[], Encoded>();
@@ -111,20 +111,21 @@ export class WebGpuBackend implements Backend {
   readonly #params = new Set<GPUBuffer>();
   #bytes = 0;
   #pendingErrors: Promise<void>[] = [];
-  #lost: GPUDeviceLostInfo | undefined;
   #uncaptured: string | undefined;
   #disposed = false;
+  #forgetLoss: () => void = () => {};
   readonly #onUncaptured = (event: Event) => {
     this.#uncaptured ??= (event as GPUUncapturedErrorEvent).error.message;
   };
 
   constructor(options: WebGpuBackendOptions) {
-    const { device, info } = options;
+    const { device, info, software } = options.on;
     this.device = device;
+    this.#on = options.on;
     this.#owned = options.owned;
-    this.#release = options.release ?? (() => {});
-    this.#restWhileWaiting = options.software ? options.restWhileWaiting : undefined;
-    this.#pipelines = new Pipelines(device);
+    this.#leave = options.leave;
+    this.#restWhileWaiting = software ? options.restWhileWaiting : undefined;
+    this.#pipelines = options.on.pipelines;
     this.maxBufferBytes = Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize);
     const sizes = info as GPUAdapterInfo & { subgroupMinSize?: number; subgroupMaxSize?: number };
     const fixed =
@@ -132,7 +133,7 @@ export class WebGpuBackend implements Backend {
         ? sizes.subgroupMinSize
         : undefined;
     this.adapter = {
-      software: options.software,
+      software,
       subgroups: fixed ?? false,
       f16: device.features.has('shader-f16'),
       limits: device.limits,
@@ -141,19 +142,16 @@ export class WebGpuBackend implements Backend {
     // Browsers hide the driver: their own version stands for it.
     this.identity = JSON.stringify([
       [info.vendor, info.architecture, info.device, info.description],
-      [options.software, this.adapter.subgroups, this.adapter.f16],
+      [software, this.adapter.subgroups, this.adapter.f16],
       globalThis.navigator?.userAgent ?? '',
     ]);
     this.description =
       options.why ??
-      `webgpu on ${[info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(' ')}${options.software ? ' (software)' : ''}`;
+      `webgpu on ${[info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(' ')}${software ? ' (software)' : ''}`;
     this.#dummy = this.#makeBuffer({ label: 'absent input', size: 256, usage: STORAGE });
     device.addEventListener('uncapturederror', this.#onUncaptured);
     this.lost = new Promise((resolve) => {
-      device.lost.then((lost) => {
-        this.#lost = lost;
-        if (!this.#disposed) resolve(lost);
-      });
+      this.#forgetLoss = options.on.onLoss(resolve);
     });
   }
 
@@ -200,7 +198,7 @@ export class WebGpuBackend implements Backend {
   }
 
   expect(kernels: readonly KernelName[]): void {
-    if (this.#disposed || this.#lost) return;
+    if (this.#disposed || this.#on.lost) return;
     // What fails is said where it is wanted.
     for (const kernel of kernels) this.#pipelines.get(kernel).catch(() => {});
   }
@@ -340,8 +338,14 @@ export class WebGpuBackend implements Backend {
     this.#params.clear();
     this.#staging.length = 0;
     this.#bytes = 0;
-    if (this.#owned) this.device.destroy();
-    this.#release();
+    this.#forgetLoss();
+    if (!this.#owned) return;
+    if (this.#leave && this.#on.trusted && !this.#on.lost) {
+      this.#leave(this.#on);
+      return;
+    }
+    this.device.destroy();
+    this.#on.release();
   }
 
   #bindGroup(step: Step, { file, entryPoint, pipeline }: Kernel, params: GPUBuffer, index: number): GPUBindGroup {
@@ -452,32 +456,35 @@ export class WebGpuBackend implements Backend {
   }
 
   async #notBeyondLoss<T>(promise: Promise<T>): Promise<T> {
-    const result = await Promise.race([
-      promise.then((value) => ({ value })),
-      this.device.lost.then(() => undefined),
-    ]).catch(async (cause) => {
-      // A call that fails may be the first sign of the loss.
-      await Promise.race([this.device.lost, new Promise((resolve) => setTimeout(resolve, LOSS_MILLISECONDS))]);
-      this.#live();
-      throw cause;
+    let forget = () => {};
+    const loss = new Promise<undefined>((resolve) => {
+      forget = this.#on.onLoss(() => resolve(undefined));
     });
-    if (!result) {
-      promise.catch(() => {});
-      this.#live();
-      throw this.#lossError();
+    try {
+      const result = await Promise.race([promise.then((value) => ({ value })), loss]).catch(async (cause) => {
+        // A call that fails may be the first sign of the loss.
+        await Promise.race([loss, new Promise((resolve) => setTimeout(resolve, LOSS_MILLISECONDS))]);
+        this.#live();
+        throw cause;
+      });
+      if (result) return result.value;
+    } finally {
+      forget();
     }
-    return result.value;
+    promise.catch(() => {});
+    this.#live();
+    throw this.#lossError();
   }
 
   #live(): void {
     if (this.#disposed) throw new FaceNetError('disposed', 'webgpu: the backend was used after dispose().');
-    if (this.#lost) throw this.#lossError();
+    if (this.#on.lost) throw this.#lossError();
   }
 
   #lossError(): FaceNetError {
     return new FaceNetError(
       'device-lost',
-      `webgpu: the device must stay, got lost (${this.#lost?.reason ?? 'unknown'}): ${this.#lost?.message ?? ''}`,
+      `webgpu: the device must stay, got lost (${this.#on.lost?.reason ?? 'unknown'}): ${this.#on.lost?.message ?? ''}`,
     );
   }
 }

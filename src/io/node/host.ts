@@ -10,6 +10,7 @@ import { Worker } from 'node:worker_threads';
 import { FaceNetError } from '../../errors.ts';
 import { type DownloadProgress, fetchModel, type ModelCache } from '../fetch-model.ts';
 import { readModelFile } from '../model-file.ts';
+import { Spares } from '../spares.ts';
 import { directoryCache } from './directory-cache.ts';
 import { ImageReader, readWholeFile } from './image-files.ts';
 import { resting } from './rest.ts';
@@ -39,6 +40,9 @@ function compiledModule(file: string): Promise<WebAssembly.Module> {
   }
   return module;
 }
+
+/** Devices of objects that are no longer used, for the next ones. */
+const spares = new Spares();
 
 async function compile(file: string): Promise<WebAssembly.Module> {
   let bytes: Uint8Array<ArrayBuffer>;
@@ -94,6 +98,8 @@ export function createNodeHost() {
     },
 
     wasmModule: compiledModule,
+
+    spares,
 
     startThread() {
       const worker = new Worker(asset('thread.js'));
