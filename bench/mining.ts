@@ -1,20 +1,17 @@
 // Milliseconds of distances, selection, loss and gradient of a batch of 1,800 embeddings of 128 numbers (45 people x 40), by kernel.
 //
-//   node build.mjs run bench/mining.ts [--backend wasm|webgpu] [--threads N] [--miner semi-hard] [--runs 5]
+//   node build.mjs run bench/mining.ts [--backend wasm|webgpu] [--threads N] [--miner semi-hard] [--runs 5] [--chromium]
 //
-// Medians over runs, from the backend's own times of every kernel; the machine should do nothing else.
+// Medians over runs, from the backend's own times of every kernel; the machine should do nothing else. VK_ICD_FILENAMES chooses Node's adapter;
+// --chromium runs it in a page, on WebGPU.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { openBackend } from '../src/backends/open.ts';
-import { gradients } from '../src/graph/gradients.ts';
-import { Graph } from '../src/graph/graph.ts';
-import { Philox } from '../src/graph/philox.ts';
 import { createNodeHost } from '../src/io/node/host.ts';
-import { add } from '../src/ops/add.ts';
-import { pairwiseDistance } from '../src/ops/pairwiseDistance.ts';
-import { tripletLoss, tripletSummary } from '../src/ops/tripletLoss.ts';
-import { type SelectionRule, tripletSelection } from '../src/ops/tripletSelection.ts';
-import { Plan } from '../src/plan/plan.ts';
-import { Store } from '../src/plan/store.ts';
+import type { SelectionRule } from '../src/ops/tripletSelection.ts';
+import { miningTimes } from './mining-times.ts';
 
 const { values: flags } = parseArgs({
   options: {
@@ -22,68 +19,47 @@ const { values: flags } = parseArgs({
     threads: { type: 'string', default: '2' },
     miner: { type: 'string', default: 'semi-hard' },
     runs: { type: 'string', default: '5' },
+    chromium: { type: 'boolean', default: false },
   },
 });
-const [people, each, columns] = [45, 40, 128];
-const count = people * each;
-const random = new Philox(5, 1);
-const signed = () => 2 * random.uniform() - 1;
-const centres = Array.from({ length: people }, () => Array.from({ length: columns }, signed));
-const embeddings = new Float32Array(count * columns);
-for (let i = 0; i < count; i++) {
-  const row = (centres[Math.floor(i / each)] as number[]).map((value) => value + 2.5 * signed());
-  const norm = Math.hypot(...row);
-  row.forEach((value, c) => {
-    embeddings[i * columns + c] = value / norm;
-  });
+const backend = flags.backend as 'wasm' | 'webgpu';
+const [threads, runs, rule] = [Number(flags.threads), Number(flags.runs), flags.miner as SelectionRule];
+
+if (flags.chromium && backend !== 'webgpu') throw new Error('mining: --chromium is for --backend webgpu.');
+
+async function inNode(): Promise<string[]> {
+  const opened = await openBackend(createNodeHost(), { backend, threads });
+  try {
+    return await miningTimes(opened, rule, runs);
+  } finally {
+    await opened.backend.dispose();
+  }
 }
 
-const opened = await openBackend(createNodeHost(), {
-  backend: flags.backend as 'wasm' | 'webgpu',
-  threads: Number(flags.threads),
-});
-const { backend } = opened;
-const graph = new Graph();
-const x = graph.input('x', [count, columns]);
-const labels = graph.input('labels', [count], 'i32');
-const distances = pairwiseDistance(x);
-const key = graph.input('key', [4], 'i32');
-const choice = tripletSelection(distances, labels, { rule: flags.miner as SelectionRule, key });
-const { loss, summary } = tripletLoss(distances, labels, choice);
-const [dx] = gradients(loss, [x], graph.constant(Float32Array.of(1), [1]), add);
-if (!dx) throw new Error('mining: no gradient.');
-const store = new Store(backend);
-const plan = await Plan.create(graph, { dx, summary }, backend, store, { batchSize: 1 });
-const all = {
-  x: embeddings,
-  labels: Int32Array.from({ length: count }, (_, i) => Math.floor(i / each)),
-  key: Int32Array.of(1, 0, 0, 1),
-};
-const given = Object.fromEntries(Object.entries(all).filter(([name]) => plan.inputs.includes(name)));
-const found = (await plan.run(given, 1, ['summary'])).summary as Float32Array;
-const median = (list: readonly number[]): number => [...list].sort((a, b) => a - b)[list.length >> 1] as number;
-const wall: number[] = [];
-const times: (readonly number[])[] = [];
-let timing = '';
-for (let run = 0; run < Number(flags.runs); run++) {
-  const start = performance.now();
-  await plan.run(given, 1, ['summary']);
-  wall.push(performance.now() - start);
-  const profile = await plan.profile();
-  timing = profile.timing;
-  times.push(profile.milliseconds);
+async function inChromium(): Promise<string[]> {
+  const root = process.cwd();
+  const load = (file: string) => import(pathToFileURL(join(root, file)).href);
+  const [{ bundleSource }, { chromiumArguments, serve }, { chromium }] = await Promise.all([
+    load('test/bundle.mjs'),
+    load('test/browser.mjs'),
+    import('playwright-core'),
+  ]);
+  const output = join(root, '.cache', 'programs', 'bench-mining-page.js');
+  await bundleSource({ entry: join(root, 'bench', 'mining-page.ts'), output, platform: 'browser' });
+  const server = await serve({
+    '/': { type: 'text/html', body: '<!doctype html><title>mining</title>' },
+    '/entry.js': { type: 'text/javascript', body: readFileSync(output) },
+  });
+  const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: chromiumArguments });
+  try {
+    const page = await browser.newPage();
+    await page.goto(`${server.origin}/`);
+    const call = `import('/entry.js').then(({ run }) => run(...${JSON.stringify([rule, runs])}))`;
+    return (await page.evaluate(call)) as string[];
+  } finally {
+    await browser.close();
+    server.close();
+  }
 }
-console.log(
-  `${count} x ${columns}, ${flags.miner}: ${found[tripletSummary.triplets]} triplets of ${found[tripletSummary.pairs]} pairs, ${found[tripletSummary.active]} active; ${opened.why}; times by ${timing}`,
-);
-console.log(`everything, wall clock, median of ${wall.length}: ${median(wall).toFixed(1)} ms`);
-plan.steps.forEach(({ operator, kernel }, index) => {
-  console.log(
-    `${median(times.map((list) => list[index] as number))
-      .toFixed(1)
-      .padStart(8)} ms  ${operator}.${kernel}`,
-  );
-});
-plan.dispose();
-store.dispose();
-await backend.dispose();
+
+for (const line of await (flags.chromium ? inChromium() : inNode())) console.log(line);
