@@ -1,4 +1,4 @@
-// The modules 'facenet-gpu:shaders' and 'facenet-gpu:training-shaders': the text of every WGSL file of this folder by stem, for esbuild
+// The modules 'facenet-gpu:shaders' and 'facenet-gpu:late-shaders': the text of every WGSL file of this folder by stem, for esbuild
 // and for vitest. A new file is in the first because it lies here; the second holds what a page that only embeds, on a GPU, never runs:
 // training, and tiles for adapters in software.
 import { readdirSync, readFileSync } from 'node:fs';
@@ -7,8 +7,8 @@ import { fileURLToPath } from 'node:url';
 
 const folder = dirname(fileURLToPath(import.meta.url));
 const NAME = 'facenet-gpu:shaders';
-const TRAINING_NAME = 'facenet-gpu:training-shaders';
-const TRAINING = new Set(
+const LATE_NAME = 'facenet-gpu:late-shaders';
+const LATE = new Set(
   (
     'adagradUpdate adamUpdate augment batchNorm conv2d.subgroups conv2d.uniform cosineMargin distillation emaUpdate ' +
     'pairwiseDistance.subgroups sgdUpdate softmaxCrossEntropy sumOfSquares tripletLoss tripletSelection tripletSelection.subgroups'
@@ -16,9 +16,9 @@ const TRAINING = new Set(
 );
 
 /** `release` drops comments and indentation but keeps lines, so that compiler messages stay true. */
-function contents(release, training) {
+function contents(release, late) {
   const entries = readdirSync(folder)
-    .filter((name) => name.endsWith('.wgsl') && TRAINING.has(name.replace(/\.wgsl$/, '')) === training)
+    .filter((name) => name.endsWith('.wgsl') && LATE.has(name.replace(/\.wgsl$/, '')) === late)
     .sort()
     .map((name) => {
       const text = readFileSync(join(folder, name), 'utf8');
@@ -33,9 +33,9 @@ export function esbuildShaders({ release = false } = {}) {
   return {
     name: 'facenet-gpu-shaders',
     setup(build) {
-      build.onResolve({ filter: /^facenet-gpu:(training-)?shaders$/ }, ({ path }) => ({ path, namespace: 'shaders' }));
+      build.onResolve({ filter: /^facenet-gpu:(late-)?shaders$/ }, ({ path }) => ({ path, namespace: 'shaders' }));
       build.onLoad({ filter: /.*/, namespace: 'shaders' }, ({ path }) => ({
-        contents: contents(release, path === TRAINING_NAME),
+        contents: contents(release, path === LATE_NAME),
         loader: 'js',
         watchDirs: [folder],
       }));
@@ -46,8 +46,7 @@ export function esbuildShaders({ release = false } = {}) {
 export function viteShaders() {
   return {
     name: 'facenet-gpu-shaders',
-    resolveId: (id) => (id === NAME || id === TRAINING_NAME ? `\0${id}` : null),
-    load: (id) =>
-      id === `\0${NAME}` || id === `\0${TRAINING_NAME}` ? contents(false, id === `\0${TRAINING_NAME}`) : null,
+    resolveId: (id) => (id === NAME || id === LATE_NAME ? `\0${id}` : null),
+    load: (id) => (id === `\0${NAME}` || id === `\0${LATE_NAME}` ? contents(false, id === `\0${LATE_NAME}`) : null),
   };
 }

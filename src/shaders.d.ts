@@ -3,6 +3,6 @@ declare module 'facenet-gpu:shaders' {
   export const shaders: Readonly<Record<string, string>>;
 }
 
-declare module 'facenet-gpu:training-shaders' {
+declare module 'facenet-gpu:late-shaders' {
   export const shaders: Readonly<Record<string, string>>;
 }

@@ -4,8 +4,9 @@
 //
 // Every case of every operator is lowered for both backends, for adapters of several kinds. Each step must find its entry point, its
 // tensors and its numbers. Then every shader file is compiled as committed, with each entry point, where there is an adapter.
+
+import { shaders as lateShaders } from 'facenet-gpu:late-shaders';
 import { shaders as embeddingShaders } from 'facenet-gpu:shaders';
-import { shaders as trainingShaders } from 'facenet-gpu:training-shaders';
 import { wasmFamilies } from '../src/backends/wasm/families.ts';
 import { KernelTable } from '../src/backends/wasm/kernels.ts';
 import { webgpuFamilies } from '../src/backends/webgpu/families.ts';
@@ -16,7 +17,7 @@ import type { Step } from '../src/plan/step.ts';
 import { built, enableRelaxed, openDevice } from './backends.ts';
 import { caseTitle, planCase, specs } from './conformance.ts';
 
-const shaders = { ...embeddingShaders, ...trainingShaders };
+const shaders = { ...embeddingShaders, ...lateShaders };
 
 const problems = new Set<string>();
 

@@ -48,7 +48,7 @@ export class Pipelines {
   async #compile({ file: name, kernel, constants }: KernelName): Promise<Kernel> {
     // What only training and adapters in software run (shaders/bundle.mjs) is loaded when it is first wanted; for all that is there the
     // compiler has begun when this returns.
-    if (!(name in this.#texts)) this.#texts = { ...shaders, ...(await import('facenet-gpu:training-shaders')).shaders };
+    if (!(name in this.#texts)) this.#texts = { ...shaders, ...(await import('facenet-gpu:late-shaders')).shaders };
     const text = this.#texts[name];
     if (text === undefined) throw new FaceNetError('internal', `webgpu: shaders/${name}.wgsl does not exist.`);
     const file = this.#files.get(name) ?? readWgsl(name, text);
