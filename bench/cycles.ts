@@ -1,5 +1,5 @@
 // Reliability R4: the same thing again and again, in Node or in Chromium. What is alive (counters, active resources, listeners, workers) must
-// be equal after the tenth time and after the last, the bits equal always, and memory must not grow.
+// be equal after the tenth time and after the last (of steps: after the tenth of the last object), the bits equal always, and memory must not grow.
 //
 //   node build.mjs run bench/cycles.ts [node|chromium] [wasm|webgpu] [TIMES] [objects|embeds|steps]
 //
@@ -26,6 +26,8 @@ const [where = 'node', backend = 'wasm', count = '1000', what = 'objects'] = chi
 const times = Number(count);
 const root = process.cwd();
 const STEPS = 200;
+/** Times from one object to the next at the same place. */
+const period = what === 'steps' ? STEPS : 1;
 
 /** One time: what is alive afterwards as text, bits of the result as text, and bytes resident. */
 interface Sample {
@@ -137,10 +139,12 @@ function slope(values: readonly number[]): number {
 /** Of so many times, a twentieth of all but the first tenth. */
 const partOf = (count: number): number => Math.max(1, Math.floor((count - Math.floor(count / 10)) / 20));
 
-/** Growth of memory a time, over all but the first tenth. */
+/** Growth of memory a time, over all but the first tenth, and over whole objects where one lasts long. */
 function growthOf(samples: readonly Sample[]): number {
-  const bytes = samples.slice(Math.max(1, Math.floor(samples.length / 10))).map((sample) => sample.bytes);
-  const part = partOf(samples.length);
+  const objects = samples.length >= 5 * period ? period : 1;
+  const from = Math.ceil(Math.max(1, samples.length / 10) / objects) * objects;
+  const bytes = samples.slice(from).map((sample) => sample.bytes);
+  const part = Math.max(objects, partOf(samples.length));
   return slope(parts(bytes, part).map((group) => Math.min(...group))) / part;
 }
 
@@ -329,7 +333,7 @@ async function main(): Promise<void> {
     what === 'objects' && process.env.CONTROL !== 'no' ? (await measure(`${backend}Control`)).growth : undefined;
   const seconds = (performance.now() - start) / 1000;
   const tenth = samples[Math.min(9, times - 1)] as Sample;
-  const last = samples.at(-1) as Sample;
+  const last = samples[9 + period * Math.floor((times - 10) / period)] ?? tenth;
   const megabytes = ({ bytes }: Sample) => `${(bytes / 1e6).toFixed(1)} MB`;
   const kilobytes = (bytes: number) => (bytes / 1000).toFixed(2);
   console.log(`${where}, ${backend}: ${times} x ${what} in ${seconds.toFixed(0)} s`);
@@ -339,7 +343,6 @@ async function main(): Promise<void> {
   const least = tenths.map((group) => (Math.min(...group.map(({ bytes }) => bytes)) / 1e6).toFixed(1));
   console.log(`least of each tenth, MB: ${least.join(', ')}`);
   console.log(`growth ${kilobytes(growth)} kB a time${control === undefined ? '' : `, control ${kilobytes(control)}`}`);
-  const period = what === 'steps' ? STEPS : 1;
   const bits = samples.every((sample, i) => sample.bits === samples[i % period]?.bits);
   const failures = [
     ...(tenth.alive === last.alive ? [] : ['what is alive changed']),

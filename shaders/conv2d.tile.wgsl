@@ -1,11 +1,14 @@
 // conv2d as a matrix product over tiles in workgroup memory, for GPUs: pixels by output channels, the sum over taps and channels in steps
 // of BK. Tiles are double buffered: one barrier a step, the next step's loads in flight during the products of this one.
 //
-// The sums, their order and the layouts are those of conv2d.wgsl, the bits too, but for weightGradient: it sums over pixels in chunks,
-// whose results sumChunks adds in ascending order. Tensors are bound as vec4s, `image` as scalars; <tensor>Stride and <tensor>Offset are
+// The sums, their order and the layouts are those of conv2d.wgsl, the bits too, but where a sum is split: weightGradient sums over pixels
+// in chunks, forward over taps and channels, where one image has few workgroups and long sums; sumChunks and sumSlices add the results
+// in ascending order. Tensors are bound as vec4s, `image` as scalars; <tensor>Stride and <tensor>Offset are
 // in elements of the array. channels and outChannels are multiples of 4 (channels of an image are not).
 //
-//   forward                 BM pixels by BN channels a workgroup, TM by 4 * V a thread; BK divides channels; weights in blocks of BN columns
+//   forward                 BM pixels by BN channels a workgroup, TM by 4 * V a thread; BK divides channels; weights in blocks of BN columns;
+//                           slices of a split sum along z, each written to its own slice of y
+//   sumSlices               y from the slices, the first of which has the bias: adds a residual, applies ReLU
 //   forwardImage            the same with scalar loads of x, for first layers
 //   weightGradient          GM rows (tap, input channel) by GN output channels, chunks of pixels along z
 //   weightGradientImage     the same with scalar loads of x
@@ -16,7 +19,8 @@ struct Params {
   kernelHeight : u32, kernelWidth : u32, strideY : u32, strideX : u32, padTop : u32, padLeft : u32, relu : u32,
   // Tiles compute gridHeight x gridWidth pixels of y, at start + step * grid: all of y, or every other pixel of a gradient.
   gridHeight : u32, gridWidth : u32, stepY : u32, stepX : u32, startY : u32, startX : u32,
-  chunk : u32, chunks : u32,  // pixels of a chunk (a multiple of GK), number of chunks
+  chunk : u32, chunks : u32,  // pixels of a chunk (a multiple of GK), or steps of a slice of forward (0: all of them); how many there are
+  ySlice : u32,               // elements between slices
   layer : u32, hasBias : u32,
   xStride : u32, xOffset : u32, imageStride : u32, imageOffset : u32, yStride : u32, yOffset : u32,
   residualStride : u32, residualOffset : u32, dyStride : u32, dyOffset : u32,
@@ -40,7 +44,7 @@ const LB = BK * COLUMNS / THREADS;
 const JK = IK / 4u;           // AK, LA, LB of forwardImage
 const JA = BM * JK / THREADS;
 const JB = IK * COLUMNS / THREADS;
-const LANES = 64u;            // threads of weightGradient and sumChunks
+const LANES = 64u;            // threads of weightGradient, sumChunks and sumSlices
 const GM = 64u;
 const GN = 64u;
 const GK = 16u;
@@ -60,6 +64,7 @@ const LG = 4u;                // vec4s of either operand a thread loads a step: 
 @group(0) @binding(9) var<storage, read> parts : array<f32>;
 @group(0) @binding(10) var<storage, read_write> dweight : array<f32>;
 @group(0) @binding(11) var<storage, read_write> flags : array<atomic<u32>>;
+@group(0) @binding(12) var<storage, read> slices : array<vec4f>;
 
 var<workgroup> tileX : array<vec4f, 2u * BM * AK>;
 var<workgroup> tileW : array<vec4f, 2u * BK * COLUMNS>;
@@ -102,14 +107,22 @@ fn forward(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) groups
   var loadedX : array<vec4f, LA>;
   var loadedW : array<vec4f, LB>;
   var sum : array<array<vec4f, V>, TM>;
+  let stepsOfTap = params.channels / BK;
+  let begin = group.z * params.chunk;
+  let rest = params.kernelHeight * params.kernelWidth * stepsOfTap - begin;
+  let steps = select(min(params.chunk, rest), rest, params.chunk == 0u);
+  var ky = begin / stepsOfTap / params.kernelWidth;
+  var kx = begin / stepsOfTap % params.kernelWidth;
+  var c = begin % stepsOfTap * AK;
   for (var r = 0u; r < LA; r++) { // unroll
     let at = window(min(first + (thread + r * THREADS) / AK, pixels - 1u));
     top[r] = at.top;
     left[r] = at.left;
     base[r] = at.base;
-    start[r] = select(0u, params.xOffset + at.base * params.xStride, at.top < params.height && at.left < params.width) + thread % AK;
+    let inside = at.top + ky < params.height && at.left + kx < params.width;
+    start[r] = select(0u, params.xOffset + (at.base + ky * params.width + kx) * params.xStride, inside) + thread % AK;
   }
-  if (params.hasBias == 1u) {
+  if (params.hasBias == 1u && group.z == 0u) {
     for (var j = 0u; j < V; j++) { // unroll
       let b = bias[min(channel + j * TX, outChannels - 1u)];
       for (var i = 0u; i < TM; i++) { // unroll
@@ -117,11 +130,7 @@ fn forward(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) groups
       }
     }
   }
-  let steps = params.kernelHeight * params.kernelWidth * (params.channels / BK);
-  var k = block * params.kernelHeight * params.kernelWidth * params.channels * COLUMNS + thread;
-  var ky = 0u;
-  var kx = 0u;
-  var c = 0u;
+  var k = (block * params.kernelHeight * params.kernelWidth * params.channels + begin * BK) * COLUMNS + thread;
   // Step s loads step s, multiplies step s - 1: the first only loads, the last only multiplies.
   for (var s = 0u; s <= steps; s++) {
     if (s < steps) {
@@ -181,7 +190,7 @@ fn forward(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) groups
         if (channel + j * TX < outChannels) {
           if (RESIDUAL == 1u) { sum[i][j] += residual[params.residualOffset + to * params.residualStride + channel + j * TX]; }
           worst = max(worst, bitcast<vec4u>(sum[i][j]) & vec4u(EXPONENT));
-          y[params.yOffset + to * params.yStride + channel + j * TX] = max(sum[i][j], floor);
+          y[params.yOffset + group.z * params.ySlice + to * params.yStride + channel + j * TX] = max(sum[i][j], floor);
         }
       }
     }
@@ -293,6 +302,23 @@ fn forwardImage(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) g
   if (any(worst == vec4u(EXPONENT))) { atomicStore(&flags[params.layer], 1u); }
 }
 
+@compute @workgroup_size(LANES)
+fn sumSlices(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  let channels = params.outChannels / 4u;
+  let count = params.batch * params.outHeight * params.outWidth * channels;
+  let floor = vec4f(select(-3.4028234e38, 0.0, params.relu == 1u));
+  var worst = vec4u(0u);
+  for (var i = id.x; i < count; i += groups.x * LANES) {
+    let pixel = i / channels;
+    let c = i - pixel * channels;
+    var sum = slices[i];
+    for (var z = 1u; z < params.chunks; z++) { sum += slices[z * count + i]; }
+    if (RESIDUAL == 1u) { sum += residual[params.residualOffset + pixel * params.residualStride + c]; }
+    worst = max(worst, bitcast<vec4u>(sum) & vec4u(EXPONENT));
+    y[params.yOffset + pixel * params.yStride + c] = max(sum, floor);
+  }
+  if (any(worst == vec4u(EXPONENT))) { atomicStore(&flags[params.layer], 1u); }
+}
 
 // Quotient and rest without an integer division; exact for fewer than 2^22 lines: the quotient is off by one at most, and corrected.
 fn split(a : u32, by : u32) -> vec2u {

@@ -10,6 +10,7 @@ import {
   type How,
   hasSubgroupTiles,
   inputGradientLowering,
+  splitLowering,
   type Tile,
   tiles,
 } from '../src/backends/webgpu/families/conv2d.ts';
@@ -25,10 +26,11 @@ import { Plan } from '../src/plan/plan.ts';
 import type { Backend } from '../src/plan/runner.ts';
 import { Store } from '../src/plan/store.ts';
 import { webgpuBackend } from './backends.ts';
-import { caseTitle, conform } from './conformance.ts';
+import { caseTitle, conform, planCase } from './conformance.ts';
 import { uniform } from './numeric.ts';
 import { spec as conv2dSpec, convolution } from './ops/conv2d.ts';
 import { spec as linearSpec } from './ops/linear.ts';
+import type { Case } from './ops/operator-spec.ts';
 
 interface OperatorCase {
   id: string;
@@ -139,6 +141,99 @@ describe.skipIf(!backend)('kernels for other adapters', () => {
       );
     }
   }
+});
+
+describe.skipIf(!backend)('sums that a GPU splits', () => {
+  const { adapter } = (backend ?? {}) as { adapter: WebGpuAdapter };
+  const gpu: WebGpuAdapter = { ...adapter, software: false };
+  const tables = { conv2d: families, linear: linearFamilies };
+  const convolutions: Case[] = [
+    {
+      why: 'two slices of a 3x3 window',
+      shapes: { x: [2, 3, 3, 128], weight: [3, 3, 128, 20], bias: [20] },
+      options: { padding: 1, activation: 'relu' },
+    },
+    {
+      why: 'slices that end inside a tap, a short last one, residual',
+      shapes: { x: [1, 4, 5, 104], weight: [3, 5, 104, 12], residual: [1, 4, 5, 12] },
+      options: { padding: [1, 2, 1, 2] },
+    },
+    {
+      why: '1x1 over channels that only steps of eight divide, in a wider tensor',
+      shapes: { x: [3, 1, 2, 1048], weight: [1, 1, 1048, 36], bias: [36] },
+      slices: ['x', 'y'],
+    },
+    {
+      why: 'stride 2, whose input gradient is not split',
+      shapes: { x: [1, 7, 5, 120], weight: [3, 3, 120, 8], bias: [8] },
+      options: { stride: 2, padding: 1 },
+    },
+    {
+      why: 'an input gradient in slices',
+      shapes: { x: [2, 3, 5, 12], weight: [3, 3, 12, 136] },
+      options: { padding: [0, 1, 2, 1] },
+    },
+  ];
+  const layers: Case[] = [
+    { why: 'three slices', shapes: { x: [3, 1608], weight: [1608, 12], bias: [12] }, options: { activation: 'relu' } },
+  ];
+  const all = [
+    ...convolutions.map((c) => [conv2dSpec, c] as const),
+    ...layers.map((c) => [linearSpec, c] as const),
+  ].map(([spec, c]) => [`${spec.operator.name}: ${c.why}`, spec, c] as const);
+
+  test.each(all)(
+    '%s',
+    async (_, spec, c) => {
+      const on = machine(gpu, tables);
+      const { plan, store } = await planCase(on, spec, c);
+      const slices = plan.steps.filter(({ kernel }) => kernel === 'sumSlices').map(({ params }) => params.chunks);
+      plan.dispose();
+      store.dispose();
+      expect(slices.length).toBeGreaterThanOrEqual(1);
+      for (const count of slices) expect(count).toBeGreaterThanOrEqual(2);
+      for (const { what, error, bound } of await conform(on, spec, c))
+        expect(error, `${what}: error ${error}, bound ${bound}`).toBeLessThanOrEqual(bound);
+    },
+    120_000,
+  );
+
+  test('neither the tile nor the batch changes bits', { timeout: 120_000 }, async () => {
+    const [height, width, channels, outChannels] = [3, 5, 72, 68];
+    const next = uniform(5);
+    const image = () => Float32Array.from({ length: height * width * channels }, next);
+    const images = [image(), image(), image()];
+    const weight = Float32Array.from({ length: 25 * channels * outChannels }, next);
+    /** Bits of y of some images, by the tile of this index. */
+    const bits = async (index: number, batch: readonly Float32Array[]) => {
+      const table: FamilyTable<WebGpuAdapter> = families.map((family) => ({
+        ...family,
+        lower(shapes, attributes: Conv2d) {
+          expect(family.name).toBe('split');
+          const params = conv2dOperator.entries.forward.params(shapes as never, attributes);
+          const grid = { gridHeight: params.outHeight, gridWidth: params.outWidth, stepY: 1, stepX: 1 };
+          const problem = { ...params, ...grid, startY: 0, startX: 0 } as unknown as Parameters<typeof tiles>[0];
+          const tile = tiles(problem, gpu, true)[index] as Tile;
+          return splitLowering(forwardLowering(problem, tile, { x: 'x', y: 'y' }), problem, tile, { y: 'y' });
+        },
+      }));
+      const graph = new Graph();
+      const x = graph.input('x', [batch.length, height, width, channels]);
+      const y = conv2d(x, graph.input('weight', [5, 5, channels, outChannels]), { padding: 2 });
+      const on = machine(gpu, { conv2d: table });
+      const store = new Store(on);
+      const plan = await Plan.create(graph, { y }, on, store, { batchSize: 1 });
+      const pixels = Float32Array.from(batch.flatMap((one) => [...one]));
+      const found = await plan.run({ x: pixels, weight });
+      plan.dispose();
+      store.dispose();
+      return new Uint32Array((found.y as Float32Array).buffer);
+    };
+    const together = await bits(0, images);
+    const parted = await Promise.all(images.map((one) => bits(0, [one])));
+    expect(together).toEqual(Uint32Array.from(parted.flatMap((one) => [...one])));
+    for (const index of [1, 2]) expect(await bits(index, images), `tile ${index}`).toEqual(together);
+  });
 });
 
 describe.skipIf(!backend)('tiles change no bits', () => {

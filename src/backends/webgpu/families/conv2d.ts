@@ -393,6 +393,75 @@ export function forwardLowering(problem: Convolution, tile: Tile, roles: Omit<Ro
   return { steps, packed };
 }
 
+/** Taps times channels that a slice of a split sum has at least: below, writing and adding the slices takes more than a tenth of its products' time. */
+const SLICE = 512;
+/** Workgroups of one image, of 32 pixels by 32 channels, that keep a GPU busy. */
+const BUSY = 64;
+
+/**
+ * Length of the slices that the sum of a problem is split into on a GPU: where one image has few workgroups and long sums, as 3x3 windows of
+ * small maps. All of it: not split. Looks at one image and at no tile, since it changes the order of sums; a multiple of the steps of all tiles.
+ */
+export function sliceOf({
+  gridHeight,
+  gridWidth,
+  kernelHeight,
+  kernelWidth,
+  channels,
+  outChannels,
+}: Convolution): number {
+  const depth = kernelHeight * kernelWidth * channels;
+  const groups = ceil(gridHeight * gridWidth, 32) * ceil(outChannels, 32);
+  const wanted = Math.min(Math.floor(depth / SLICE), ceil(BUSY, groups));
+  return channels % 8 === 0 && wanted > 1 ? ceil(depth, wanted * 16) * 16 : depth;
+}
+
+/** Whether a GPU splits the sums of a problem. */
+export const isSplit = (problem: Convolution, { software }: WebGpuAdapter) =>
+  !software && sliceOf(problem) < problem.kernelHeight * problem.kernelWidth * problem.channels;
+
+/** A lowering of one step by a tile of conv2d.tile.wgsl, its sums split into slices: they side by side, then their sum in order. */
+export function splitLowering(
+  { steps: [whole, ...others], packed = {} }: Lowering,
+  problem: Convolution,
+  tile: Tile,
+  roles: Pick<Roles, 'residual' | 'y'>,
+): Lowering {
+  if (!whole || others.length > 0) throw new Error('splitLowering: must be given one step.');
+  const { batch, outHeight, outWidth, outChannels } = problem;
+  const elements = batch * outHeight * outWidth * outChannels;
+  const depth = problem.kernelHeight * problem.kernelWidth * problem.channels;
+  const slice = sliceOf(problem);
+  const slices = ceil(depth, slice);
+  const chunk = slice / (tile.constants.BK as number);
+  const [groups] = (whole.launch as { workgroups: readonly [number] }).workgroups;
+  return {
+    steps: [
+      {
+        ...whole,
+        constants: tile.constants,
+        tensors: {
+          ...whole.tensors,
+          [tile.names.residual]: whole.tensors?.[tile.names.weight] as string,
+          [tile.names.y]: 'slices',
+        },
+        params: { ...whole.params, ...NO_RESIDUAL, relu: 0, chunk, yStride: outChannels / 4, ySlice: elements / 4 },
+        launch: { workgroups: [groups, 1, slices] },
+      },
+      {
+        kernel: 'sumSlices',
+        file: tile.file,
+        constants: roles.residual ? { RESIDUAL: 1 } : {},
+        tensors: { slices: 'slices', residual: roles.residual ?? 'slices', y: roles.y, flags: 'flags' },
+        params: { ...problem, chunks: slices, ...(roles.residual ? {} : NO_RESIDUAL) },
+        launch: { invocations: elements / 4 },
+      },
+    ],
+    packed,
+    scratch: { slices: slices * elements },
+  };
+}
+
 /** The parts of an input gradient along one axis: pixels start, start + step ... see the taps first, first + step ... */
 function phases(size: number, kernel: number, step: number, pad: number) {
   return Array.from({ length: Math.min(step, size) }, (_, start) => {
@@ -776,6 +845,43 @@ export const families: FamilyTable<WebGpuAdapter> = [
         { x: 'dy', y: 'dx' },
         true,
       ),
+  },
+  {
+    entry: 'forward',
+    name: 'split',
+    order: 'split',
+    when: (shapes, attributes: Conv2d, adapter, views) =>
+      isVec4(shapes, views, 'x', 'y', 'residual') && isSplit(problemOf('forward', shapes, attributes), adapter),
+    lower(shapes, attributes: Conv2d, adapter) {
+      const problem = problemOf('forward', shapes, attributes);
+      const tile = bestTile(problem, adapter, true);
+      const roles = { x: 'x', bias: 'bias', residual: shapes.residual && 'residual', y: 'y' };
+      return splitLowering(forwardLowering(problem, tile, roles), problem, tile, roles);
+    },
+  },
+  {
+    entry: 'inputGradient',
+    name: 'split',
+    order: 'split',
+    when: (shapes, attributes: Conv2d, adapter, views) => {
+      const problem = problemOf('inputGradient', shapes, attributes);
+      return (
+        problem.strideY * problem.strideX === 1 &&
+        isVec4(shapes, views, 'dx', 'dy') &&
+        isSplit(flippedProblem(problem), adapter)
+      );
+    },
+    lower(shapes, attributes: Conv2d, adapter) {
+      const forward = problemOf('inputGradient', shapes, attributes);
+      const problem = flippedProblem(forward);
+      const tile = bestTile(problem, adapter, true);
+      return splitLowering(
+        inputGradientLowering(forward, () => tile, { dy: 'dy', dx: 'dx' }),
+        problem,
+        tile,
+        { y: 'dx' },
+      );
+    },
   },
   {
     entry: 'forward',

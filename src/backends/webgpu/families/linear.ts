@@ -9,7 +9,9 @@ import {
   forwardLowering,
   hasSubgroupTiles,
   inputGradientLowering,
+  isSplit,
   isVec4,
+  splitLowering,
   weightGradientLowering,
 } from './conv2d.ts';
 
@@ -60,6 +62,19 @@ const STORED = { padded: false };
 
 /** Kernels of linear: those of conv2d. */
 export const families: FamilyTable<WebGpuAdapter> = [
+  {
+    entry: 'forward',
+    name: 'split',
+    order: 'split',
+    when: (shapes, attributes, adapter, views) =>
+      isVec4(shapes, views, 'x', 'y') && isSplit(problemOf('forward', shapes, attributes), adapter),
+    lower(shapes, attributes, adapter) {
+      const problem = problemOf('forward', shapes, attributes);
+      const tile = bestTile(problem, adapter, true, STORED);
+      const roles = { x: 'x', bias: 'bias', y: 'y' };
+      return splitLowering(forwardLowering(problem, tile, roles), problem, tile, roles);
+    },
+  },
   {
     entry: 'forward',
     name: 'tiles',
