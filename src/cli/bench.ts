@@ -1,127 +1,115 @@
 import { stat } from 'node:fs/promises';
-import type { CreateOptions, Profile } from '../facenet-gpu.ts';
 import type { NetworkName } from '../networks/network.ts';
 import { networks } from '../networks/networks.ts';
+import type { CreateOptions, FaceNetGPU } from '../node.ts';
+import { checkComparable, compare, comparisonTable, readEarlier, type TimedRow } from './bench-against.ts';
+import { measureKernels, measureLayers } from './bench-profile.ts';
+import { measureSearch } from './bench-search.ts';
 import type { Context } from './context.ts';
 import { exitCodes } from './exit-code.ts';
+import { benchReport } from './report/bench-report.ts';
 import { checkReport, writeReport } from './report/page.ts';
-import { profileReport } from './report/profile-report.ts';
-import { table } from './terminal.ts';
+import { table, visible } from './terminal.ts';
 
 export interface BenchOptions {
   readonly runs: number;
+  readonly against?: string;
   readonly report?: string;
 }
 
-/** What a layer, all its kernels together, takes of a batch. */
-export interface LayerTime {
+/** What can be measured: the layers of a model, its kernels, the search in galleries of its embeddings. */
+export const benchSubjects = ['model', 'ops', 'search'] as const;
+export type BenchSubject = (typeof benchSubjects)[number];
+
+export const isBenchSubject = (text: string | undefined): text is BenchSubject =>
+  (benchSubjects as readonly (string | undefined)[]).includes(text);
+
+/** What a measurement is told. */
+export interface MeasureOptions {
+  readonly context: Context;
+  /** What the user calls the model. */
   readonly name: string;
-  /** 'conv2d.forward', one for each kernel, in order. */
-  readonly kernels: readonly string[];
-  readonly milliseconds: number;
-  /** Of the time of all layers, 0..1. */
-  readonly share: number;
-  readonly multiplyAdds: number;
-  /** Each tensor of each kernel once. */
-  readonly bytes: number;
-  /** 2 x multiply-adds / time, in 10^9 a second. */
-  readonly gflops: number;
-  /** bytes / time, in 10^9 a second. */
-  readonly gigabytes: number;
-  /** The time that the highest of both rates in this profile would allow, over the time taken: 1 is the best layer. */
-  readonly ofBest: number;
+  readonly batch: number;
+  /** Times are medians of so many. */
+  readonly runs: number;
 }
 
-/** The highest rates of a profile. */
-export interface Rates {
-  readonly gflops: number;
-  readonly gigabytes: number;
+/** What was measured, ready for text, JSON and page. */
+export interface Measurement {
+  /** What JSON has beside the fields of all subjects; the rows are among them. */
+  readonly fields: object;
+  readonly rows: readonly TimedRow[];
+  readonly summary: string;
+  /** How it was measured, and what the columns are. */
+  readonly how: string;
+  /** Heading and rows; the columns in `right` are numbers. */
+  readonly table: readonly (readonly string[])[];
+  readonly right: readonly number[];
+  /** Of the page. */
+  readonly title: string;
+  /** What the plot shows. */
+  readonly legend: string;
+  /** As SVG. */
+  plot(): string;
 }
 
-/** Layers below this share of the time set no rate: clocks are coarse. */
-const LEAST_SHARE = 0.01;
+const measure: Readonly<Record<BenchSubject, (net: FaceNetGPU, options: MeasureOptions) => Promise<Measurement>>> = {
+  model: measureLayers,
+  ops: measureKernels,
+  search: measureSearch,
+};
 
-/** Kernels by layer, in the order in which they run, with their rates. */
-export function layerTimes({ layers, milliseconds: all }: Pick<Profile, 'layers' | 'milliseconds'>): {
-  layers: LayerTime[];
-  best: Rates;
-} {
-  const rate = (amount: number, milliseconds: number) => (milliseconds > 0 ? amount / (milliseconds * 1e6) : 0);
-  const byName = new Map<string, Profile['layers'][number][]>();
-  for (const layer of layers) byName.set(layer.name, [...(byName.get(layer.name) ?? []), layer]);
-  const sums = [...byName].map(([name, kernels]) => {
-    const sum = (field: 'milliseconds' | 'multiplyAdds' | 'bytes') =>
-      kernels.reduce((total, kernel) => total + kernel[field], 0);
-    const [milliseconds, multiplyAdds, bytes] = [sum('milliseconds'), sum('multiplyAdds'), sum('bytes')];
-    return {
-      name,
-      kernels: kernels.map(({ operator }) => operator),
-      milliseconds,
-      share: all > 0 ? milliseconds / all : 0,
-      multiplyAdds,
-      bytes,
-      gflops: rate(2 * multiplyAdds, milliseconds),
-      gigabytes: rate(bytes, milliseconds),
-    };
-  });
-  const long = sums.filter(({ share }) => share >= LEAST_SHARE);
-  const best: Rates = {
-    gflops: Math.max(0, ...long.map(({ gflops }) => gflops)),
-    gigabytes: Math.max(0, ...long.map(({ gigabytes }) => gigabytes)),
-  };
-  const part = (value: number, most: number) => (most > 0 ? Math.min(1, value / most) : 0);
-  return {
-    layers: sums.map((layer) => ({
-      ...layer,
-      ofBest: Math.max(part(layer.gflops, best.gflops), part(layer.gigabytes, best.gigabytes)),
-    })),
-    best,
-  };
-}
-
-/** `facenet bench`: where the time of a batch goes, layer by layer. */
+/**
+ * `facenet bench`: where the time of a batch goes, by layer or kernel, or how fast galleries are searched; beside an earlier run, if asked for.
+ * @throws before anything is measured for a report that cannot be written and an earlier run that cannot be compared with.
+ */
 export async function bench(
   context: Context,
-  subject: string | undefined,
-  { runs, report }: BenchOptions,
+  subject: BenchSubject,
+  model: string | undefined,
+  { runs, against, report }: BenchOptions,
 ): Promise<number> {
-  const { terminal, signal } = context;
+  const { terminal } = context;
   if (report !== undefined) await checkReport(report);
-  const name = subject ?? context.modelName;
+  const earlier = against === undefined ? undefined : await readEarlier(against, subject);
+  const name = model ?? context.modelName;
   const batch = context.batch ?? 1;
   return context.withModel(
     async (net) => {
-      const profile = await net.profile({ batch, runs, signal });
-      const { layers, best } = layerTimes(profile);
-      const answers = {
-        schema: 'facenet/bench@1',
-        model: name,
+      const setting = {
         network: net.model.network,
         backend: net.backend,
-        why: net.why,
-        batch,
-        runs,
-        timing: profile.timing,
-        milliseconds: profile.milliseconds,
-        gflops: profile.gflops,
-        best,
-        layers,
+        ...(subject === 'search' ? { dimensions: net.dimensions } : { batch }),
       };
-      const rows = [heading, ...layers.map(row)];
-      const summary = `${name} (${net.model.network}), batch ${batch}: ${profile.milliseconds.toFixed(2)} ms, ${profile.gflops.toFixed(1)} GFLOP/s; ${net.why}`;
-      const clock =
-        profile.timing === 'timestamp' ? "by the device's clock" : 'by the wall clock, each kernel on its own';
-      const how = `Medians of ${runs} runs ${clock}. GFLOP/s: 2 x multiply-adds of the direct form / time. GB/s: each tensor of a kernel once. Of best: the time that the highest GFLOP/s and GB/s of this table (of layers with a hundredth of the time and more) would allow / the time taken; the ceiling of the device may be higher.`;
+      if (earlier) checkComparable(earlier, setting);
+      const measured = await measure[subject](net, { context, name, batch, runs });
+      const { summary, how } = measured;
+      const comparison = earlier && compare(earlier, measured.rows);
+      const answers = {
+        schema: 'facenet/bench@1',
+        what: subject,
+        model: name,
+        ...setting,
+        why: net.why,
+        runs,
+        ...measured.fields,
+        ...(comparison && { against: comparison }),
+      };
       if (report !== undefined) {
-        await writeReport(report, profileReport(summary, how, layers, best, rows), answers);
+        await writeReport(report, benchReport(measured, comparison), answers);
         terminal.note(`facenet: ${report} written`);
       }
       if (terminal.format === 'json') terminal.document(answers);
       else if (terminal.format === 'jsonl') terminal.line(answers);
       else {
         terminal.text(`${summary}\n`);
-        terminal.text(table(rows, [2, 3, 4, 5, 6, 7, 8]));
+        terminal.text(table(measured.table, measured.right));
         terminal.text(how);
+        if (comparison) {
+          const { file, model, why } = comparison;
+          terminal.text(`\nagainst ${[file, model, why].map(visible).join('; ')}\n`);
+          terminal.text(table(comparisonTable(comparison), [1, 2, 3]));
+        }
       }
       return exitCodes.done;
     },
@@ -137,35 +125,4 @@ async function modelOf(name: string): Promise<CreateOptions['model']> {
   );
   const untrained = !isFile && name !== 'dlib-resnet' && Object.hasOwn(networks, name);
   return untrained ? { network: name as NetworkName, seed: 1 } : name;
-}
-
-const heading = [
-  'layer',
-  'kernels',
-  'ms',
-  'of time',
-  'multiply-adds, M',
-  'GFLOP/s',
-  'MB',
-  'GB/s',
-  'of best',
-] as const satisfies readonly string[];
-
-function row(layer: LayerTime): string[] {
-  const percent = (value: number) => `${(100 * value).toFixed(1)} %`;
-  const some = (value: number, text: string) => (value > 0 ? text : '');
-  const distinct = [...new Set(layer.kernels)];
-  return [
-    layer.name,
-    distinct.length === 1
-      ? `${distinct[0]}${layer.kernels.length > 1 ? ` x ${layer.kernels.length}` : ''}`
-      : distinct.map((kernel, at) => (at === 0 ? kernel : kernel.replace(/^.*\./, ''))).join(' + '),
-    layer.milliseconds.toFixed(3),
-    percent(layer.share),
-    some(layer.multiplyAdds, (layer.multiplyAdds / 1e6).toFixed(2)),
-    some(layer.gflops, layer.gflops.toFixed(1)),
-    (layer.bytes / 1e6).toFixed(2),
-    some(layer.gigabytes, layer.gigabytes.toFixed(1)),
-    layer.milliseconds > 0 ? percent(layer.ofBest) : '',
-  ];
 }

@@ -2,7 +2,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { networks } from '../networks/networks.ts';
 import { lossNames, minerNames } from '../train/phases.ts';
 import { type AlignOptions, align } from './align.ts';
-import { type BenchOptions, bench } from './bench.ts';
+import { type BenchOptions, bench, benchSubjects, isBenchSubject } from './bench.ts';
 import { type CalibrateCommandOptions, calibrate } from './calibrate.ts';
 import { type ClusterCommandOptions, cluster } from './cluster.ts';
 import { Context, type GlobalOptions } from './context.ts';
@@ -379,12 +379,31 @@ function commandLine(
 
   program
     .command('bench')
-    .description('time every layer of a model on this machine: milliseconds, GFLOP/s, GB/s')
+    .description('time a model or the search in galleries on this machine: milliseconds, GFLOP/s, GB/s')
+    .argument(
+      '[what]',
+      'model: layer by layer (default); ops: kernel by kernel; search: galleries of 1,000 to 100,000 templates',
+    )
     .argument('[model]', 'file or name, or a network without weights; default: that of --model')
     .option('--runs <n>', 'medians of so many', wholeNumber(1, 1000), 5)
-    .option('--report <file>', 'layers and a plot of their rates as an HTML page')
+    .option('--against <file>', 'compare with an earlier run: what --json printed, or the .json beside its report')
+    .option('--report <file>', 'tables and a plot as an HTML page')
     .action(
-      act((context: Context, model: string | undefined, options: BenchOptions) => bench(context, model, options)),
+      act(
+        async (
+          context: Context,
+          what: string | undefined,
+          model: string | undefined,
+          options: BenchOptions,
+          command: Command,
+        ) => {
+          if (isBenchSubject(what)) return bench(context, what, model, options);
+          // A single word that names nothing to measure is the model.
+          if (model !== undefined)
+            command.error(`error: what is measured is one of ${benchSubjects.join(', ')}, got ${what} beside ${model}`);
+          return bench(context, 'model', what, options);
+        },
+      ),
     );
 
   for (const command of program.commands) command.exitOverride().helpOption('--help', 'print this');

@@ -50,6 +50,16 @@ function beside(x: number, y: number, text: string, taken: readonly Box[]): Box 
   return (inside.find((place) => !taken.some((box) => meet(place, box))) ?? inside[0] ?? places[0]) as Box;
 }
 
+/** A logarithmic axis: the whole decades around the values, which are logarithms to base 10. */
+export function decades(values: readonly number[], label: string): Axis {
+  const [from, to] = [Math.floor(Math.min(...values)), Math.floor(Math.max(...values)) + 1];
+  const ticks = Array.from(
+    { length: to - from + 1 },
+    (_, i) => [from + i, String(Number((10 ** (from + i)).toPrecision(1)))] as const,
+  );
+  return { from, to, label, ticks };
+}
+
 /** One plot as SVG. Values outside an axis are drawn at its end. */
 export function plot(title: string, x: Axis, y: Axis, marks: readonly Mark[]): string {
   const share = (value: number, { from, to }: Axis) => Math.min(1, Math.max(0, (value - from) / (to - from || 1)));
