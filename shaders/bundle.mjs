@@ -1,6 +1,6 @@
 // The modules 'facenet-gpu:shaders' and 'facenet-gpu:late-shaders': the text of every WGSL file of this folder by stem, for esbuild
 // and for vitest. A new file is in the first because it lies here; the second holds what a page that only embeds, on a GPU, never runs:
-// training, and tiles for adapters in software.
+// training, and kernels for adapters in software.
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -10,7 +10,7 @@ const NAME = 'facenet-gpu:shaders';
 const LATE_NAME = 'facenet-gpu:late-shaders';
 const LATE = new Set(
   (
-    'adagradUpdate adamUpdate augment batchNorm conv2d.subgroups conv2d.uniform cosineMargin distillation emaUpdate ' +
+    'adagradUpdate adamUpdate augment batchNorm conv2d.subgroups conv2d.uniform conv2d.winograd cosineMargin distillation emaUpdate ' +
     'pairwiseDistance.subgroups sgdUpdate softmaxCrossEntropy sumOfSquares tripletLoss tripletSelection tripletSelection.subgroups'
   ).split(' '),
 );
