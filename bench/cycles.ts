@@ -8,7 +8,7 @@
 // collection, over all but the first tenth: through the least of each twentieth of it, in which a browser is given
 // time once, since it gives shared memories back seconds later. Beside `objects` stands a control in a process of its own, which uses none of our code: as many workers
 // with as large a shared memory that instantiate the same module and are ended, or a device of WebGPU that runs a few kernels and is destroyed. What that grows by is
-// the runtime's. Fails where something alive or bits change, or where growth over the control is 2 kB a time and more.
+// the runtime's. Fails where something alive or bits change, or where growth over the control is 2 kB an object, embedding or step and more.
 // CONTROL=no leaves the control out. The last line is a row of docs/reliability.md.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -128,6 +128,9 @@ const sleeper = `async ({ module, memory }, answer) => {
   Atomics.wait(new Int32Array(memory.buffer), 0, 0x01010101);
 }`;
 
+/** Embeddings are counted one by one. */
+const perTime = what === 'embeds' ? 10 : 1;
+
 /** Bytes a time: slope of the line through the points. */
 function slope(values: readonly number[]): number {
   const mean = (values.length - 1) / 2;
@@ -139,13 +142,13 @@ function slope(values: readonly number[]): number {
 /** Of so many times, a twentieth of all but the first tenth. */
 const partOf = (count: number): number => Math.max(1, Math.floor((count - Math.floor(count / 10)) / 20));
 
-/** Growth of memory a time, over all but the first tenth, and over whole objects where one lasts long. */
+/** Growth of memory by an object, embedding or step, over all but the first tenth, and over whole objects where one lasts long. */
 function growthOf(samples: readonly Sample[]): number {
   const objects = samples.length >= 5 * period ? period : 1;
   const from = Math.ceil(Math.max(1, samples.length / 10) / objects) * objects;
   const bytes = samples.slice(from).map((sample) => sample.bytes);
   const part = Math.max(objects, partOf(samples.length));
-  return slope(parts(bytes, part).map((group) => Math.min(...group))) / part;
+  return slope(parts(bytes, part).map((group) => Math.min(...group))) / part / perTime;
 }
 
 /** Whole groups of so many, in order. */
@@ -342,7 +345,7 @@ async function main(): Promise<void> {
   const tenths = parts(samples, Math.max(1, Math.floor(times / 10)));
   const least = tenths.map((group) => (Math.min(...group.map(({ bytes }) => bytes)) / 1e6).toFixed(1));
   console.log(`least of each tenth, MB: ${least.join(', ')}`);
-  console.log(`growth ${kilobytes(growth)} kB a time${control === undefined ? '' : `, control ${kilobytes(control)}`}`);
+  console.log(`growth ${kilobytes(growth)} kB each${control === undefined ? '' : `, control ${kilobytes(control)}`}`);
   const bits = samples.every((sample, i) => sample.bits === samples[i % period]?.bits);
   const failures = [
     ...(tenth.alive === last.alive ? [] : ['what is alive changed']),
@@ -358,7 +361,7 @@ async function main(): Promise<void> {
         ? 'SwiftShader'
         : (process.env.VK_ICD_FILENAMES ?? 'webgpu').replace(/^.*\/|_icd.*$/g, '');
   console.log(
-    `| R4 | ${what} | ${where === 'node' ? 'Node' : 'Chromium'} | ${adapter} | ${times} | ${failures.join(', ') || 'none'} | ${kilobytes(growth)} kB a time${control === undefined ? '' : `, control ${kilobytes(control)}`} | ${new Date().toISOString().slice(0, 10)} |`,
+    `| R4 | ${what} | ${where === 'node' ? 'Node' : 'Chromium'} | ${adapter} | ${times} | ${failures.join(', ') || 'none'} | ${kilobytes(growth)} kB each${control === undefined ? '' : `, control ${kilobytes(control)}`} | ${new Date().toISOString().slice(0, 10)} |`,
   );
 }
 

@@ -699,7 +699,7 @@ export class FaceNet {
         this.#lastState = await this.#enqueue('train', undefined, () => trainer.state());
       } catch {
         // No device: what is left of the run is its last copy. (Disposed: nothing is asked for any more.)
-        if (training.snapshot) {
+        if (training.snapshot && !this.#disposed) {
           this.#lastState = training.snapshot;
           this.#trained = Number(training.snapshot.metadata.get('step'));
         }
@@ -716,8 +716,9 @@ export class FaceNet {
     }
   }
 
-  /** Everything the run in progress, or the last one, needs to go on, as safetensors. @throws 'input' before any training. */
+  /** Everything the run in progress, or the last one, needs to go on, as safetensors. @throws 'input' before any training, 'disposed'. */
   async checkpoint(): Promise<Uint8Array> {
+    this.#check('checkpoint', undefined);
     const trainer = this.#training?.trainer;
     const state = trainer ? await this.#enqueue('checkpoint', undefined, () => trainer.state()) : this.#lastState;
     if (!state) throw new FaceNetError('input', 'checkpoint: there is nothing to keep before train() has run.');
@@ -785,7 +786,11 @@ export class FaceNet {
 
   /** Frees every buffer; a device that was passed in stays alive. Twice is allowed; other calls then throw 'disposed'. */
   dispose(): Promise<void> {
-    this.#disposed ??= this.#queue.settled().then(() => release(this.#device));
+    this.#disposed ??= this.#queue.settled().then(() => {
+      // As large as the model, and more with the optimiser's numbers.
+      this.#lastState = undefined;
+      return release(this.#device);
+    });
     return this.#disposed;
   }
 

@@ -251,7 +251,10 @@ test('trains as in the own thread', { timeout: 120_000 }, async () => {
     code: 'image',
     message: expect.stringMatching(/planted/),
   });
-  for (const object of [main, net, again]) await object.dispose();
+  for (const object of [main, net, again]) {
+    await object.dispose();
+    await expect(object.checkpoint()).rejects.toMatchObject({ code: 'disposed' });
+  }
 });
 
 test('held-out people, as a set and as pairs: the figures of the own thread', { timeout: 120_000 }, async () => {

@@ -52,7 +52,8 @@ function beside(x: number, y: number, text: string, taken: readonly Box[]): Box 
 
 /** A logarithmic axis: the whole decades around the values, which are logarithms to base 10. */
 export function decades(values: readonly number[], label: string): Axis {
-  const [from, to] = [Math.floor(Math.min(...values)), Math.floor(Math.max(...values)) + 1];
+  const from = Math.floor(Math.min(...values));
+  const to = Math.max(from + 1, Math.ceil(Math.max(...values)));
   const ticks = Array.from(
     { length: to - from + 1 },
     (_, i) => [from + i, String(Number((10 ** (from + i)).toPrecision(1)))] as const,
