@@ -1,3 +1,4 @@
+import { FaceNetError } from '../../../errors.ts';
 import type { Choice, KernelStep, Lowering, Shapes } from '../../../graph/operator.ts';
 import { columns, type Shape } from '../../../graph/shape.ts';
 import { type Conv2d, conv2dOperator } from '../../../ops/conv2d.ts';
@@ -427,7 +428,8 @@ export function splitLowering(
   tile: Tile,
   roles: Pick<Roles, 'residual' | 'y'>,
 ): Lowering {
-  if (!whole || others.length > 0) throw new Error('splitLowering: must be given one step.');
+  if (!whole || others.length > 0)
+    throw new FaceNetError('internal', `conv2d: a sum that is split must be one step, got ${others.length + 1}.`);
   const { batch, outHeight, outWidth, outChannels } = problem;
   const elements = batch * outHeight * outWidth * outChannels;
   const depth = problem.kernelHeight * problem.kernelWidth * problem.channels;
