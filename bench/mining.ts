@@ -39,9 +39,10 @@ async function inNode(): Promise<string[]> {
 async function inChromium(): Promise<string[]> {
   const root = process.cwd();
   const load = (file: string) => import(pathToFileURL(join(root, file)).href);
-  const [{ bundleSource }, { chromiumArguments, serve }, { chromium }] = await Promise.all([
+  const [{ bundleSource }, { chromiumArguments, serve }, { findChromium }, { chromium }] = await Promise.all([
     load('test/bundle.mjs'),
     load('test/browser.mjs'),
+    load('test/machine.mjs'),
     import('playwright-core'),
   ]);
   const output = join(root, '.cache', 'programs', 'bench-mining-page.js');
@@ -50,7 +51,7 @@ async function inChromium(): Promise<string[]> {
     '/': { type: 'text/html', body: '<!doctype html><title>mining</title>' },
     '/entry.js': { type: 'text/javascript', body: readFileSync(output) },
   });
-  const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: chromiumArguments });
+  const browser = await chromium.launch({ executablePath: findChromium(), args: chromiumArguments });
   try {
     const page = await browser.newPage();
     await page.goto(`${server.origin}/`);

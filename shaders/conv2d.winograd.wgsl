@@ -46,6 +46,8 @@ fn transformInput(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgr
     let top = (line - n * params.tilesY) * 2u - params.padTop;
     let left = (tile - line * params.tilesX) * 2u - params.padLeft;
     let base = (n * params.height + top) * params.width + left;
+    // Row r is sa * row ra + sb * row rb of d. A loop and signs, not four pieces of code: loads are what takes long to compile; and a bound that
+    // compilers do not know, since they unroll loops of four.
     for (var r = 0u; r < 4u * min(params.batch, 1u); r++) {
       let ra = min(r, 1u);
       let rb = select(2u, 3u, r == 3u);
@@ -76,7 +78,7 @@ fn transformOutput(@builtin(global_invocation_id) id : vec3u, @builtin(num_workg
   for (var i = id.x; i < tiles * channels; i += groups.x * LANES) {
     let tile = i / channels;
     let c = i - tile * channels;
-    // A loop and signs, not four pieces of code: loads are what takes long to compile.
+    // As in transformInput: one piece of code, column by column.
     var t : array<array<vec4f, 2u>, 2u>;
     for (var s = 0u; s < 4u * min(params.batch, 1u); s++) {
       let m0 = m[(s * tiles + tile) * channels + c];

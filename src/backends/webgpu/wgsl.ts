@@ -82,10 +82,11 @@ export function readWgsl(file: string, text: string): WgslFile {
         .map((part) => part.trim())
         .filter(Boolean),
       uses,
-      code: without(
-        text,
-        [...functions].flatMap(([other, place]) => (seen.has(other) ? [] : [place])),
-      ),
+      // Made when it is wanted: most entry points of a file are not.
+      get code() {
+        const others = [...functions].flatMap(([other, place]) => (seen.has(other) ? [] : [place]));
+        return without(text, others);
+      },
     });
   }
   const constants = new Map<string, { value: number; override: boolean }>();

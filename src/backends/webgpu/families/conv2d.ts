@@ -64,6 +64,9 @@ const VEC4_NAMES: TileNames = { x: 'x4', weight: 'weight4', bias: 'bias4', resid
 
 const ceil = (a: number, b: number) => Math.ceil(a / b);
 
+/** Products of one output: taps times channels. */
+const depthOf = ({ kernelHeight, kernelWidth, channels }: Convolution) => kernelHeight * kernelWidth * channels;
+
 /** Subgroup sizes the tiles of conv2d.subgroups.wgsl are written for: 16 output channels are 16 lanes of weights or a divisor. */
 const SUBGROUPS = [4, 8, 16];
 
@@ -150,7 +153,7 @@ function subgroupTiles(one: Convolution, sg: number, uniform: boolean, parts: bo
       names: PLAIN_NAMES,
     },
   });
-  const depth = one.kernelHeight * one.kernelWidth * one.channels;
+  const depth = depthOf(one);
   const least = parts ? 1 : ceil(one.outChannels, 4 * sg);
   const fits = uniform && sg > 4 && depth > 0 && depth * least * 4 * sg <= UNIFORM;
   const table = [byChannels(12), byPixels(4), ...(fits ? [byUniform(16)] : [])];
@@ -403,15 +406,9 @@ const BUSY = 64;
  * Length of the slices that the sum of a problem is split into on a GPU: where one image has few workgroups and long sums, as 3x3 windows of
  * small maps. All of it: not split. Looks at one image and at no tile, since it changes the order of sums; a multiple of the steps of all tiles.
  */
-export function sliceOf({
-  gridHeight,
-  gridWidth,
-  kernelHeight,
-  kernelWidth,
-  channels,
-  outChannels,
-}: Convolution): number {
-  const depth = kernelHeight * kernelWidth * channels;
+export function sliceOf(problem: Convolution): number {
+  const { gridHeight, gridWidth, channels, outChannels } = problem;
+  const depth = depthOf(problem);
   const groups = ceil(gridHeight * gridWidth, 32) * ceil(outChannels, 32);
   const wanted = Math.min(Math.floor(depth / SLICE), ceil(BUSY, groups));
   return channels % 8 === 0 && wanted > 1 ? ceil(depth, wanted * 16) * 16 : depth;
@@ -419,7 +416,7 @@ export function sliceOf({
 
 /** Whether a GPU splits the sums of a problem. */
 export const isSplit = (problem: Convolution, { software }: WebGpuAdapter) =>
-  !software && sliceOf(problem) < problem.kernelHeight * problem.kernelWidth * problem.channels;
+  !software && sliceOf(problem) < depthOf(problem);
 
 /** A lowering of one step by a tile of conv2d.tile.wgsl, its sums split into slices: they side by side, then their sum in order. */
 export function splitLowering(
@@ -432,9 +429,8 @@ export function splitLowering(
     throw new FaceNetError('internal', `conv2d: a sum that is split must be one step, got ${others.length + 1}.`);
   const { batch, outHeight, outWidth, outChannels } = problem;
   const elements = batch * outHeight * outWidth * outChannels;
-  const depth = problem.kernelHeight * problem.kernelWidth * problem.channels;
   const slice = sliceOf(problem);
-  const slices = ceil(depth, slice);
+  const slices = ceil(depthOf(problem), slice);
   const chunk = slice / (tile.constants.BK as number);
   const [groups] = (whole.launch as { workgroups: readonly [number] }).workgroups;
   return {
