@@ -32,6 +32,7 @@ const CM = 2u;
 const CV = 1u;
 const IM = 2u;
 const IV = 1u;
+const IC = 1u;  // input channels of a step of forwardImage, a divisor of channels
 const WM = 1u;
 const WV = 1u;
 const XM = 2u;
@@ -103,33 +104,36 @@ fn forwardPixels(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) 
     }
   }
   var k = group.z * params.weightSlice + block * params.kernelHeight * params.kernelWidth * params.channels * PV + lane;
-  for (var ky = 0u; ky < params.kernelHeight; ky++) {
-    for (var kx = 0u; kx < params.kernelWidth; kx++) {
-      var start : array<u32, PM>;
+  var ky = 0u;
+  var kx = 0u;
+  for (var tap = 0u; tap < params.kernelHeight * params.kernelWidth; tap++) {
+    var start : array<u32, PM>;
+    for (var i = 0u; i < PM; i++) { // unroll
+      let inside = top[i] + ky < params.height && left[i] + kx < params.width;
+      start[i] = select(0u, xFirst + (base[i] + ky * params.width + kx) * params.xStride, inside);
+    }
+    for (var c = 0u; c < channels; c++) {
+      var f : array<vec4f, PM>;
+      var w : array<vec4f, PR>;
       for (var i = 0u; i < PM; i++) { // unroll
-        let inside = top[i] + ky < params.height && left[i] + kx < params.width;
-        start[i] = select(0u, xFirst + (base[i] + ky * params.width + kx) * params.xStride, inside);
+        f[i] = x[start[i] + c];
       }
-      for (var c = 0u; c < channels; c++) {
-        var f : array<vec4f, PM>;
-        var w : array<vec4f, PR>;
-        for (var i = 0u; i < PM; i++) { // unroll
-          f[i] = x[start[i] + c];
-        }
-        for (var r = 0u; r < PR; r++) { // unroll
-          w[r] = weight[k + r * SG];
-        }
+      for (var r = 0u; r < PR; r++) { // unroll
+        w[r] = weight[k + r * SG];
+      }
+      for (var j = 0u; j < PV; j++) { // unroll
         for (var q = 0u; q < 4u; q++) { // unroll
-          for (var j = 0u; j < PV; j++) { // unroll
-            let b = subgroupShuffle(w[(q * PV + j) / SG], (q * PV + j) % SG);
-            for (var i = 0u; i < PM; i++) { // unroll
-              sum[i][j] = fma(vec4f(f[i][q]), b, sum[i][j]);
-            }
+          let b = subgroupShuffle(w[(q * PV + j) / SG], (q * PV + j) % SG);
+          for (var i = 0u; i < PM; i++) { // unroll
+            sum[i][j] = fma(vec4f(f[i][q]), b, sum[i][j]);
           }
         }
-        k += 4u * PV;
       }
+      k += 4u * PV;
     }
+    let ends = kx + 1u == params.kernelWidth;
+    ky = select(ky, ky + 1u, ends);
+    kx = select(kx + 1u, 0u, ends);
   }
   var worst = vec4u(0u);
   for (var i = 0u; i < PM; i++) { // unroll
@@ -182,44 +186,55 @@ fn forwardChannels(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups
     }
   }
   var k = group.z * params.weightSlice + block * params.kernelHeight * params.kernelWidth * params.channels * (CV * SG) + lane;
-  for (var ky = 0u; ky < params.kernelHeight; ky++) {
-    for (var kx = 0u; kx < params.kernelWidth; kx++) {
-      var start : array<u32, CP>;
-      for (var r = 0u; r < CP; r++) { // unroll
-        let inside = top[r] + ky < params.height && left[r] + kx < params.width;
-        start[r] = select(0u, xFirst + (base[r] + ky * params.width + kx) * params.xStride, inside);
-      }
-      for (var c = 0u; c < channels; c++) {
-        var g : array<vec4f, CP>;
-        var f : array<vec4f, CM>;
-        for (var r = 0u; r < CP; r++) { // unroll
-          g[r] = x[start[r] + c];
-        }
-        for (var i = 0u; i < CM; i++) { // unroll
-          f[i] = subgroupShuffle(g[i / SG], i % SG);
-        }
-        for (var q = 0u; q < 4u; q++) { // unroll
-          for (var j = 0u; j < CV; j++) { // unroll
-            let b = weight[k + (q * CV + j) * SG];
-            for (var i = 0u; i < CM; i++) { // unroll
-              sum[i][j] = fma(vec4f(f[i][q]), b, sum[i][j]);
-            }
-          }
-        }
-        k += 4u * CV * SG;
-      }
+  // One loop over the window: each loop around the sums costs software adapters a copy of them all.
+  var ky = 0u;
+  var kx = 0u;
+  for (var tap = 0u; tap < params.kernelHeight * params.kernelWidth; tap++) {
+    var start : array<u32, CP>;
+    for (var r = 0u; r < CP; r++) { // unroll
+      let inside = top[r] + ky < params.height && left[r] + kx < params.width;
+      start[r] = select(0u, xFirst + (base[r] + ky * params.width + kx) * params.xStride, inside);
     }
+    for (var c = 0u; c < channels; c++) {
+      var g : array<vec4f, CP>;
+      var b : array<array<vec4f, CV>, 4>;
+      for (var r = 0u; r < CP; r++) { // unroll
+        g[r] = x[start[r] + c];
+      }
+      for (var q = 0u; q < 4u; q++) { // unroll
+        for (var j = 0u; j < CV; j++) { // unroll
+          b[q][j] = weight[k + (q * CV + j) * SG];
+        }
+      }
+      for (var i = 0u; i < CM; i++) { // unroll
+        let f = subgroupShuffle(g[i / SG], i % SG);
+        for (var j = 0u; j < CV; j++) { // unroll
+          var s = sum[i][j];
+          for (var q = 0u; q < 4u; q++) { // unroll
+            s = fma(vec4f(f[q]), b[q][j], s);
+          }
+          sum[i][j] = s;
+        }
+      }
+      k += 4u * CV * SG;
+    }
+    let ends = kx + 1u == params.kernelWidth;
+    ky = select(ky, ky + 1u, ends);
+    kx = select(kx + 1u, 0u, ends);
+  }
+  // Pixels past the last one are the last one again, and store the same.
+  var to : array<u32, CM>;
+  for (var i = 0u; i < CM; i++) { // unroll
+    to[i] = subgroupShuffle(pixel[i / SG], i % SG);
   }
   var worst = vec4u(0u);
-  for (var i = 0u; i < CM; i++) { // unroll
-    let to = subgroupShuffle(pixel[i / SG], i % SG);
-    if (first + i < pixels) {
-      for (var j = 0u; j < CV; j++) { // unroll
-        if (channel + j * SG < outChannels) {
-          if (RESIDUAL == 1u) { sum[i][j] += residual[params.residualOffset + to * params.residualStride + channel + j * SG]; }
-          worst = max(worst, bitcast<vec4u>(sum[i][j]) & vec4u(EXPONENT));
-          y[yFirst + to * params.yStride + channel + j * SG] = max(sum[i][j], floor);
-        }
+  for (var j = 0u; j < CV; j++) { // unroll
+    let at = channel + j * SG;
+    if (at < outChannels) {
+      for (var i = 0u; i < CM; i++) { // unroll
+        if (RESIDUAL == 1u) { sum[i][j] += residual[params.residualOffset + to[i] * params.residualStride + at]; }
+        worst = max(worst, bitcast<vec4u>(sum[i][j]) & vec4u(EXPONENT));
+        y[yFirst + to[i] * params.yStride + at] = max(sum[i][j], floor);
       }
     }
   }
@@ -258,38 +273,49 @@ fn forwardImage(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) g
     }
   }
   var k = block * params.kernelHeight * params.kernelWidth * params.channels * (IV * SG) + lane;
-  for (var ky = 0u; ky < params.kernelHeight; ky++) {
-    for (var kx = 0u; kx < params.kernelWidth; kx++) {
-      var start : array<u32, IP>;
+  // One loop over the window and its channels: each loop around the sums costs software adapters a copy of them all.
+  var ky = 0u;
+  var kx = 0u;
+  var c = 0u;
+  for (var step = 0u; step < params.kernelHeight * params.kernelWidth * params.channels / IC; step++) {
+    var start : array<u32, IP>;
+    for (var r = 0u; r < IP; r++) { // unroll
+      let inside = top[r] + ky < params.height && left[r] + kx < params.width;
+      start[r] = c + select(0u, params.imageOffset + (base[r] + ky * params.width + kx) * params.imageStride, inside);
+    }
+    for (var q = 0u; q < IC; q++) { // unroll
+      var g : array<f32, IP>;
       for (var r = 0u; r < IP; r++) { // unroll
-        let inside = top[r] + ky < params.height && left[r] + kx < params.width;
-        start[r] = select(0u, params.imageOffset + (base[r] + ky * params.width + kx) * params.imageStride, inside);
+        g[r] = image[start[r] + q];
       }
-      for (var c = 0u; c < params.channels; c++) {
-        var g : array<f32, IP>;
-        for (var r = 0u; r < IP; r++) { // unroll
-          g[r] = image[start[r] + c];
+      for (var j = 0u; j < IV; j++) { // unroll
+        let b = weight[k + (q * IV + j) * SG];
+        for (var i = 0u; i < IM; i++) { // unroll
+          sum[i][j] = fma(vec4f(subgroupShuffle(g[i / SG], i % SG)), b, sum[i][j]);
         }
-        for (var j = 0u; j < IV; j++) { // unroll
-          let b = weight[k + j * SG];
-          for (var i = 0u; i < IM; i++) { // unroll
-            sum[i][j] = fma(vec4f(subgroupShuffle(g[i / SG], i % SG)), b, sum[i][j]);
-          }
-        }
-        k += IV * SG;
       }
     }
+    k += IC * IV * SG;
+    c += IC;
+    let lastChannel = c == params.channels;
+    let lastColumn = lastChannel && kx + 1u == params.kernelWidth;
+    c = select(c, 0u, lastChannel);
+    kx = select(select(kx, kx + 1u, lastChannel), 0u, lastColumn);
+    ky = select(ky, ky + 1u, lastColumn);
+  }
+  // Pixels past the last one are the last one again, and store the same.
+  var to : array<u32, IM>;
+  for (var i = 0u; i < IM; i++) { // unroll
+    to[i] = subgroupShuffle(pixel[i / SG], i % SG);
   }
   var worst = vec4u(0u);
-  for (var i = 0u; i < IM; i++) { // unroll
-    let to = subgroupShuffle(pixel[i / SG], i % SG);
-    if (first + i < pixels) {
-      for (var j = 0u; j < IV; j++) { // unroll
-        if (channel + j * SG < outChannels) {
-          if (RESIDUAL == 1u) { sum[i][j] += residual[params.residualOffset + to * params.residualStride + channel + j * SG]; }
-          worst = max(worst, bitcast<vec4u>(sum[i][j]) & vec4u(EXPONENT));
-          y[params.yOffset + to * params.yStride + channel + j * SG] = max(sum[i][j], floor);
-        }
+  for (var j = 0u; j < IV; j++) { // unroll
+    let at = channel + j * SG;
+    if (at < outChannels) {
+      for (var i = 0u; i < IM; i++) { // unroll
+        if (RESIDUAL == 1u) { sum[i][j] += residual[params.residualOffset + to[i] * params.residualStride + at]; }
+        worst = max(worst, bitcast<vec4u>(sum[i][j]) & vec4u(EXPONENT));
+        y[params.yOffset + to[i] * params.yStride + at] = max(sum[i][j], floor);
       }
     }
   }
@@ -341,15 +367,21 @@ fn weightGradient(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups)
       let inside = live && iy + top[i] < params.height && ix + left[i] < params.width;
       g[i] = select(vec4f(0.0), x[select(0u, base + offset[i], inside)], inside);  // slices have no block of zeros
     }
+    var d : array<array<vec4f, WV>, SG>;
     for (var s = 0u; s < SG; s++) { // unroll
       let start = params.dyOffset + group.z * params.weightSlice + min(m + s, pixels - 1u) * params.dyStride;
       for (var j = 0u; j < WV; j++) { // unroll
-        let d = dy[start + min(channel + j * SG, outChannels - 1u)];
-        for (var i = 0u; i < WM; i++) { // unroll
-          let f = subgroupShuffle(g[i], s);
-          for (var q = 0u; q < 4u; q++) { // unroll
-            sum[i][q][j] = fma(vec4f(f[q]), d, sum[i][q][j]);
+        d[s][j] = dy[start + min(channel + j * SG, outChannels - 1u)];
+      }
+    }
+    for (var i = 0u; i < WM; i++) { // unroll
+      for (var q = 0u; q < 4u; q++) { // unroll
+        for (var j = 0u; j < WV; j++) { // unroll
+          var t = sum[i][q][j];
+          for (var s = 0u; s < SG; s++) { // unroll
+            t = fma(vec4f(subgroupShuffle(g[i][q], s)), d[s][j], t);
           }
+          sum[i][q][j] = t;
         }
       }
     }
@@ -398,13 +430,20 @@ fn weightGradientImage(@builtin(workgroup_id) group : vec3u, @builtin(num_workgr
       let inside = live && iy + top[i] < params.height && ix + left[i] < params.width;
       g[i] = image[select(0u, base + offset[i], inside)];
     }
+    var d : array<array<vec4f, XV>, SG>;
     for (var s = 0u; s < SG; s++) { // unroll
       let start = params.dyOffset + min(m + s, pixels - 1u) * params.dyStride;
       for (var j = 0u; j < XV; j++) { // unroll
-        let d = dy[start + min(channel + j * SG, outChannels - 1u)];
-        for (var i = 0u; i < XM; i++) { // unroll
-          sum[i][j] = fma(vec4f(subgroupShuffle(g[i], s)), d, sum[i][j]);
+        d[s][j] = dy[start + min(channel + j * SG, outChannels - 1u)];
+      }
+    }
+    for (var i = 0u; i < XM; i++) { // unroll
+      for (var j = 0u; j < XV; j++) { // unroll
+        var t = sum[i][j];
+        for (var s = 0u; s < SG; s++) { // unroll
+          t = fma(vec4f(subgroupShuffle(g[i], s)), d[s][j], t);
         }
+        sum[i][j] = t;
       }
     }
   }

@@ -88,39 +88,49 @@ fn forwardUniform(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups)
     }
   }
   var k = block * params.kernelHeight * params.kernelWidth * params.channels * SG + lane;
-  for (var ky = 0u; ky < params.kernelHeight; ky++) {
-    for (var kx = 0u; kx < params.kernelWidth; kx++) {
-      var start : array<u32, CP>;
-      for (var r = 0u; r < CP; r++) { // unroll
-        let inside = top[r] + ky < params.height && left[r] + kx < params.width;
-        start[r] = select(0u, params.xOffset + (base[r] + ky * params.width + kx) * params.xStride, inside);
-      }
-      for (var c = 0u; c < channels; c++) {
-        var g : array<vec4f, CP>;
-        var f : array<vec4f, CM>;
-        for (var r = 0u; r < CP; r++) { // unroll
-          g[r] = x[start[r] + c];
-        }
-        for (var i = 0u; i < CM; i++) { // unroll
-          f[i] = subgroupShuffle(g[i / SG], i % SG);
-        }
-        for (var q = 0u; q < 4u; q++) { // unroll
-          let b = weight[k + q * SG];
-          for (var i = 0u; i < CM; i++) { // unroll
-            sum[i] = fma(vec4f(f[i][q]), b, sum[i]);
-          }
-        }
-        k += 4u * SG;
-      }
+  // One loop over the window: each loop around the sums costs software adapters a copy of them all.
+  var ky = 0u;
+  var kx = 0u;
+  for (var tap = 0u; tap < params.kernelHeight * params.kernelWidth; tap++) {
+    var start : array<u32, CP>;
+    for (var r = 0u; r < CP; r++) { // unroll
+      let inside = top[r] + ky < params.height && left[r] + kx < params.width;
+      start[r] = select(0u, params.xOffset + (base[r] + ky * params.width + kx) * params.xStride, inside);
     }
+    for (var c = 0u; c < channels; c++) {
+      var g : array<vec4f, CP>;
+      var b : array<vec4f, 4>;
+      for (var r = 0u; r < CP; r++) { // unroll
+        g[r] = x[start[r] + c];
+      }
+      for (var q = 0u; q < 4u; q++) { // unroll
+        b[q] = weight[k + q * SG];
+      }
+      for (var i = 0u; i < CM; i++) { // unroll
+        let f = subgroupShuffle(g[i / SG], i % SG);
+        var s = sum[i];
+        for (var q = 0u; q < 4u; q++) { // unroll
+          s = fma(vec4f(f[q]), b[q], s);
+        }
+        sum[i] = s;
+      }
+      k += 4u * SG;
+    }
+    let ends = kx + 1u == params.kernelWidth;
+    ky = select(ky, ky + 1u, ends);
+    kx = select(kx + 1u, 0u, ends);
+  }
+  // Pixels past the last one are the last one again, and store the same.
+  var to : array<u32, CM>;
+  for (var i = 0u; i < CM; i++) { // unroll
+    to[i] = subgroupShuffle(pixel[i / SG], i % SG);
   }
   var worst = vec4u(0u);
-  for (var i = 0u; i < CM; i++) { // unroll
-    let to = subgroupShuffle(pixel[i / SG], i % SG);
-    if (first + i < pixels && channel < outChannels) {
-      if (RESIDUAL == 1u) { sum[i] += residual[params.residualOffset + to * params.residualStride + channel]; }
+  if (channel < outChannels) {
+    for (var i = 0u; i < CM; i++) { // unroll
+      if (RESIDUAL == 1u) { sum[i] += residual[params.residualOffset + to[i] * params.residualStride + channel]; }
       worst = max(worst, bitcast<vec4u>(sum[i]) & vec4u(EXPONENT));
-      y[params.yOffset + to * params.yStride + channel] = max(sum[i], floor);
+      y[params.yOffset + to[i] * params.yStride + channel] = max(sum[i], floor);
     }
   }
   if (any(worst == vec4u(EXPONENT))) { atomicStore(&flags[params.layer], 1u); }

@@ -14,6 +14,9 @@ struct Params { batch : u32, height : u32, width : u32, channels : u32, outHeigh
                 output4Stride : u32, output4Offset : u32, dy4Stride : u32, dy4Offset : u32, dx4Stride : u32, dx4Offset : u32 }
 
 override LANES : u32 = 64u;
+const SY = 2u;  // window of forwardLine4
+const SX = 2u;
+const KEPT = 1u;  // columns that its next window has too: SX - strideX, at least 0
 
 @group(0) @binding(0) var<uniform> params : Params;
 @group(0) @binding(1) var<storage, read> x : array<f32>;
@@ -87,6 +90,53 @@ fn forward4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) 
     }
     y4[params.y4Offset + pixel * params.y4Stride + channel] = sqrt(sum + vec4f(params.epsilon));
   }
+}
+
+// forward4 of windows of SY x SX pixels with a line of them an invocation: divisions of integers are dear on software adapters, and so one line
+// needs them once; loads are, and so each pixel is read once for all windows of the line; loops are, and so pixels outside the image are
+// added as zeros.
+@compute @workgroup_size(LANES)
+fn forwardLine4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
+  let channels = params.channels / 4u;
+  for (var i = id.x; i < params.batch * params.outHeight * channels; i += groups.x * LANES) {
+    let line = i / channels;
+    let channel = i - line * channels;
+    let n = line / params.outHeight;
+    let top = (line - n * params.outHeight) * params.strideY - params.padTop;  // wrapped below zero
+    let image = params.x4Offset + n * params.height * params.width * params.x4Stride + channel;
+    var window : array<array<vec4f, SX>, SY>;
+    // Columns KEPT.. of the window are new: for the first one all before them are loaded here.
+    for (var u = 0u; u < KEPT; u++) { // unroll
+      for (var t = 0u; t < SY; t++) { // unroll
+        window[t][SX - KEPT + u] = pixelAt(image, top + t, u - params.padLeft);
+      }
+    }
+    for (var ox = 0u; ox < params.outWidth; ox++) {
+      for (var t = 0u; t < SY; t++) { // unroll
+        for (var u = 0u; u < KEPT; u++) { // unroll
+          window[t][u] = window[t][SX - KEPT + u];
+        }
+        for (var u = 0u; u < SX - KEPT; u++) { // unroll
+          window[t][KEPT + u] = pixelAt(image, top + t, ox * params.strideX + KEPT + u - params.padLeft);
+        }
+      }
+      var sum = vec4f();
+      for (var t = 0u; t < SY; t++) { // unroll
+        var row = vec4f();
+        for (var u = 0u; u < SX; u++) { // unroll
+          row = fma(window[t][u], window[t][u], row);
+        }
+        sum += row;
+      }
+      y4[params.y4Offset + (line * params.outWidth + ox) * params.y4Stride + channel] = sqrt(sum + vec4f(params.epsilon));
+    }
+  }
+}
+
+// Four channels of a pixel, 0 outside the image.
+fn pixelAt(image : u32, iy : u32, ix : u32) -> vec4f {
+  let inside = iy < params.height && ix < params.width;
+  return select(vec4f(), x4[select(0u, image + (iy * params.width + ix) * params.x4Stride, inside)], inside);
 }
 
 @compute @workgroup_size(LANES)

@@ -16,6 +16,7 @@ struct Params { batch : u32, height : u32, width : u32, channels : u32, outHeigh
 override LANES : u32 = 64u;
 const SY = 2u;  // window of forwardLine4
 const SX = 2u;
+const KEPT = 1u;  // columns that its next window has too: SX - strideX, at least 0
 
 @group(0) @binding(0) var<uniform> params : Params;
 @group(0) @binding(1) var<storage, read> x : array<f32>;
@@ -85,7 +86,8 @@ fn forward4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) 
 }
 
 // forward4 of windows of SY x SX pixels with a line of them an invocation: divisions of integers are dear on software adapters, and so one line
-// needs them once; loops are, and so taps outside the image are moved to the last pixel inside, which the window has anyway.
+// needs them once; loads are, and so each pixel is read once for all windows of the line; loops are, and so taps outside the image are moved to
+// the last pixel inside, which the window has anyway.
 @compute @workgroup_size(LANES)
 fn forwardLine4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
   let channels = params.channels / 4u;
@@ -99,17 +101,35 @@ fn forwardLine4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgrou
     for (var t = 0u; t < SY; t++) { // unroll
       rows[t] = image + min(max(top + t, params.padTop) - params.padTop, params.height - 1u) * params.width * params.x4Stride;
     }
+    var window : array<array<vec4f, SX>, SY>;
+    for (var u = 0u; u < KEPT; u++) { // unroll
+      for (var t = 0u; t < SY; t++) { // unroll
+        window[t][SX - KEPT + u] = x4[rows[t] + column(u)];
+      }
+    }
     for (var ox = 0u; ox < params.outWidth; ox++) {
+      for (var t = 0u; t < SY; t++) { // unroll
+        for (var u = 0u; u < KEPT; u++) { // unroll
+          window[t][u] = window[t][SX - KEPT + u];
+        }
+        for (var u = 0u; u < SX - KEPT; u++) { // unroll
+          window[t][KEPT + u] = x4[rows[t] + column(ox * params.strideX + KEPT + u)];
+        }
+      }
       var largest = vec4f(-3.4028234e38);
       for (var u = 0u; u < SX; u++) { // unroll
-        let ix = min(max(ox * params.strideX + u, params.padLeft) - params.padLeft, params.width - 1u) * params.x4Stride;
         for (var t = 0u; t < SY; t++) { // unroll
-          largest = max(largest, x4[rows[t] + ix]);
+          largest = max(largest, window[t][u]);
         }
       }
       y4[params.y4Offset + (line * params.outWidth + ox) * params.y4Stride + channel] = largest;
     }
   }
+}
+
+// Where column `at` of a padded line begins, that of the nearest pixel inside.
+fn column(at : u32) -> u32 {
+  return min(max(at, params.padLeft) - params.padLeft, params.width - 1u) * params.x4Stride;
 }
 
 @compute @workgroup_size(LANES)

@@ -48,9 +48,12 @@ describe('what it does', () => {
 
   test('shuffles from a constant lane become broadcasts, others stay', () => {
     const source =
-      'const SG = 4u; fn f() { let a = subgroupShuffle(v, (5u % SG)); let b = subgroupShuffle(v, lane); let c = subgroupShuffle(g(v, 1u), 2u); }';
+      'const SG = 8u; fn f() { let a = subgroupShuffle(v, (9u % SG)); let b = subgroupShuffle(v, lane); let c = subgroupShuffle(g(v, 1u), 2u); }';
     expect(expand(source).code).toContain(
-      'let a = subgroupBroadcast(v, (5u % SG)); let b = subgroupShuffle(v, lane); let c = subgroupBroadcast(g(v, 1u), 2u);',
+      'let a = subgroupBroadcast(v, (9u % SG)); let b = subgroupShuffle(v, lane); let c = subgroupBroadcast(g(v, 1u), 2u);',
+    );
+    expect(expand(source, { SG: 4 }).code).toContain(
+      'let a = quadBroadcast(v, (9u % SG)); let b = subgroupShuffle(v, lane); let c = quadBroadcast(g(v, 1u), 2u);',
     );
   });
 

@@ -5,7 +5,8 @@
  * 2. marked loops are unrolled                           `for (var i = 0u; i < TM; i++) { // unroll`
  * 3. arrays of functions become scalars                  `sum[1][3]`               -> `sum_1_3`
  * 4. constant-lane shuffles become broadcasts            `subgroupShuffle(v, 3u)`  -> `subgroupBroadcast(v, 3u)`
- *    (a broadcast's lane must be a constant expression, so a loop in a valid file can only say shuffle)
+ *    (a broadcast's lane must be a constant expression, so a loop in a valid file can only say shuffle), or `quadBroadcast` where the
+ *    constant SG says that a subgroup is a quad: SwiftShader makes fewer instructions of it
  *
  * Everything else passes through unchanged. What cannot be done is an error with its source line, never a silent fallback: a kernel
  * that keeps its loops is correct and up to ten times slower on some adapters. No WGSL grammar or types are checked here: that is
@@ -432,7 +433,8 @@ class Writer {
       else if (text === ',' && depth === 0) break;
     }
     const lane = evaluate(this.#tokens, comma + 1, end, this.#values);
-    return lane !== undefined && lane >= 0 && lane < 128 ? 'subgroupBroadcast' : 'subgroupShuffle';
+    if (lane === undefined || lane < 0 || lane >= 128) return 'subgroupShuffle';
+    return this.#values.get('SG') === 4 ? 'quadBroadcast' : 'subgroupBroadcast';
   }
 }
 

@@ -99,20 +99,25 @@ export function tiles(
 ): readonly Tile[] {
   if (!adapter.software) return workgroupTiles(problem, adapter, vec4);
   if (hasSubgroupTiles(adapter)) {
-    if (vec4) return subgroupTiles(problem, adapter.subgroups, padded && slices === 1, parts);
-    return [...(dense ? rowsTiles(problem, adapter.subgroups) : []), subgroupImageTile(adapter.subgroups)];
+    if (vec4) return subgroupTiles(problem, adapter.subgroups, slices, padded && slices === 1, parts);
+    return [...(dense ? rowsTiles(problem, adapter.subgroups) : []), subgroupImageTile(problem, adapter.subgroups)];
   }
   return vec4 ? directTiles(problem) : [DIRECT_IMAGE_TILE];
 }
 
 /**
- * Few tiles: each costs seconds to compile where shaders become machine code by LLVM. Four lanes: 12 pixels by lanes of
- * channels were the best of all for every layer measured. Eight and more: by cost for one image, in vector instructions of a step of four
- * input channels, where loads run lane by lane and a vec4 costs 60. Lanes as pixels pay where weights are read many times, in large maps
- * under large windows. The last are for tuners: 16 pixels, which networks are a twentieth faster with at most and load half a second
- * later, and 18 by twice as many channels, which save a fifth of the instructions and load in twice the time.
+ * Few tiles: each costs seconds to compile where shaders become machine code by LLVM. Eight lanes and more: by cost for one image, in
+ * vector instructions of a step of four input channels, where loads run lane by lane and a vec4 costs 60. Lanes as pixels pay where
+ * weights are read many times, in large maps under large windows. Tiles of 16 pixels are for tuners: networks are a twentieth faster with
+ * them at most and load half a second later. Four lanes: see narrowTiles.
  */
-function subgroupTiles(one: Convolution, sg: number, uniform: boolean, parts: boolean): readonly Tile[] {
+function subgroupTiles(
+  one: Convolution,
+  sg: number,
+  slices: number,
+  uniform: boolean,
+  parts: boolean,
+): readonly Tile[] {
   const pixels = one.gridHeight * one.gridWidth;
   const file = 'conv2d.subgroups';
   const byPixels = (m: number) => ({
@@ -153,12 +158,29 @@ function subgroupTiles(one: Convolution, sg: number, uniform: boolean, parts: bo
       names: PLAIN_NAMES,
     },
   });
+  if (sg === 4) return narrowTiles(one, slices, byChannels(12).tile, byChannels(18, 2).tile, byChannels(16).tile);
   const depth = depthOf(one);
   const least = parts ? 1 : ceil(one.outChannels, 4 * sg);
-  const fits = uniform && sg > 4 && depth > 0 && depth * least * 4 * sg <= UNIFORM;
-  const table = [byChannels(12), byPixels(4), ...(fits ? [byUniform(16)] : [])];
-  if (sg > 4) table.sort((a, b) => a.cost - b.cost);
-  return [...table, byChannels(16), ...(sg === 4 ? [byChannels(18, 2)] : [])].map(({ tile }) => tile);
+  const fits = uniform && depth > 0 && depth * least * 4 * sg <= UNIFORM;
+  const table = [byChannels(16), byPixels(4), ...(fits ? [byUniform(16)] : [])];
+  table.sort((a, b) => a.cost - b.cost);
+  return [...table, byChannels(12)].map(({ tile }) => tile);
+}
+
+/** Multiply-adds of one image from which a layer of four lanes takes the large tile. */
+const LARGE = 30e6;
+
+/**
+ * Four lanes: 12 pixels by lanes of channels were the best of all small tiles for every layer measured. 18 by twice as many channels
+ * take a quarter less time and a second more to load, which layers earn back that compute much, as all networks of 224 x 224 pixels have
+ * and none of 96 x 96 has. Cost: microseconds of a workgroup, of which 14 are its beginning, its end and what does not grow with the tile.
+ */
+function narrowTiles(one: Convolution, slices: number, small: Tile, large: Tile, other: Tile): readonly Tile[] {
+  const pixels = one.gridHeight * one.gridWidth;
+  const cost = ({ pixels: m, block }: Tile) =>
+    ceil(pixels, m) * ceil(one.outChannels, block) * (14 + (6 * m * block) / 16);
+  const pays = slices * pixels * depthOf(one) * one.outChannels >= LARGE && cost(large) < cost(small);
+  return pays ? [large, small, other] : [small, other, large];
 }
 
 /** Elements of weights that every device lets a uniform buffer hold; the array in conv2d.uniform.wgsl. */
@@ -196,11 +218,11 @@ function rowsTiles(one: Convolution, sg: number): readonly Tile[] {
   ];
 }
 
-function subgroupImageTile(sg: number): Tile {
+function subgroupImageTile({ channels }: Convolution, sg: number): Tile {
   return {
     file: 'conv2d.subgroups',
     kernel: 'forwardImage',
-    constants: { SG: sg, IM: 16, IV: 1 },
+    constants: { SG: sg, IM: 16, IV: 1, IC: sg === 4 && channels % 3 === 0 ? 3 : 1 },
     pixels: 16,
     block: 4 * sg,
     names: { ...PLAIN_NAMES, x: 'image' },

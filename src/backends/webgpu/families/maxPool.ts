@@ -1,9 +1,8 @@
 import type { KernelStep } from '../../../graph/operator.ts';
 import { type Shape, size } from '../../../graph/shape.ts';
-import type { Window } from '../../../graph/window.ts';
 import type { Family, FamilyTable } from '../../../plan/lowering.ts';
 import type { WebGpuAdapter } from '../webgpu-backend.ts';
-import { lines, vec4 } from './vec4.ts';
+import { lines, vec4, windowLines } from './vec4.ts';
 
 /**
  * The gradient in two steps: where each window has its first maximum (a number per output), then, for each pixel, the windows of which it is
@@ -25,27 +24,4 @@ const gathered: Family<WebGpuAdapter> = {
   },
 };
 
-const plain = vec4('forward', ['x', 'y']);
-
-/** Most taps of a window that one piece of straight code has. */
-const TAPS = 9;
-
-/** A line of pixels an invocation, for adapters without many lanes to fill. */
-const byLines: Family<WebGpuAdapter> = {
-  ...plain,
-  name: 'lines',
-  when: (shapes, attributes: Window, adapter, views) =>
-    adapter.software && attributes.sizeY * attributes.sizeX <= TAPS && plain.when(shapes, attributes, adapter, views),
-  lower: ({ y }, { sizeY, sizeX }: Window) => ({
-    steps: [
-      {
-        kernel: 'forwardLine4',
-        constants: { SY: sizeY, SX: sizeX },
-        tensors: { x4: 'x', y4: 'y' },
-        launch: { invocations: lines(y as Shape) },
-      },
-    ],
-  }),
-};
-
-export const families: FamilyTable<WebGpuAdapter> = [byLines, plain, gathered];
+export const families: FamilyTable<WebGpuAdapter> = [windowLines, vec4('forward', ['x', 'y']), gathered];

@@ -1,5 +1,6 @@
 import type { KernelStep } from '../../../graph/operator.ts';
 import { columns, rows, type Shape, size } from '../../../graph/shape.ts';
+import type { Window } from '../../../graph/window.ts';
 import type { Family } from '../../../plan/lowering.ts';
 import type { WebGpuAdapter } from '../webgpu-backend.ts';
 
@@ -42,6 +43,29 @@ export function vec4(
     },
   };
 }
+
+/** Most taps of a window that one piece of straight code has. */
+const TAPS = 9;
+
+/** The kernel `forwardLine4` of a pool: a line of windows an invocation, for adapters without many lanes to fill. */
+export const windowLines: Family<WebGpuAdapter> = {
+  ...vec4('forward', ['x', 'y']),
+  name: 'lines',
+  when: (shapes, attributes: Window, adapter, views) =>
+    adapter.software &&
+    attributes.sizeY * attributes.sizeX <= TAPS &&
+    vec4('forward', ['x', 'y']).when(shapes, attributes, adapter, views),
+  lower: ({ y }, { sizeY, sizeX, strideX }: Window) => ({
+    steps: [
+      {
+        kernel: 'forwardLine4',
+        constants: { SY: sizeY, SX: sizeX, KEPT: Math.max(sizeX - strideX, 0) },
+        tensors: { x4: 'x', y4: 'y' },
+        launch: { invocations: lines(y as Shape) },
+      },
+    ],
+  }),
+};
 
 /** Rows of one invocation of `strips`, as in the shaders. */
 const STRIP = 16;
