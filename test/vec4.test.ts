@@ -57,7 +57,7 @@ const kernelsOf: Record<string, { own?: readonly string[]; hardware?: readonly s
     own: ['forwardLine4', 'findMaximum4', 'inputGradient4'],
     hardware: ['forward4', 'findMaximum4', 'inputGradient4'],
   },
-  l2Pool: { own: ['forward4', 'divide4', 'inputGradient4'], hardware: ['forward4', 'divide4', 'inputGradient4'] },
+  l2Pool: { own: ['forwardLine4', 'divide4', 'inputGradient4'], hardware: ['forward4', 'divide4', 'inputGradient4'] },
   lrn: { own: ['forwardRow4', 'inputGradientRow4'] },
   batchNorm: {
     own: ['chunkStatistics4', 'normalise4', 'chunkSums4', 'inputGradient4'],
