@@ -98,6 +98,7 @@ fn forward4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) 
 @compute @workgroup_size(LANES)
 fn forwardLine4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgroups) groups : vec3u) {
   let channels = params.channels / 4u;
+  let zero = vec4f(f32(1u - min(params.batch, 1u)));  // which compilers do not know: Mesa reorders sums that begin with a product
   for (var i = id.x; i < params.batch * params.outHeight * channels; i += groups.x * LANES) {
     let line = i / channels;
     let channel = i - line * channels;
@@ -122,7 +123,7 @@ fn forwardLine4(@builtin(global_invocation_id) id : vec3u, @builtin(num_workgrou
       }
       var sum = vec4f();
       for (var t = 0u; t < SY; t++) { // unroll
-        var row = vec4f();
+        var row = zero;
         for (var u = 0u; u < SX; u++) { // unroll
           row = fma(window[t][u], window[t][u], row);
         }
