@@ -14,6 +14,7 @@ import { createNodeHost } from '../src/io/node/host.ts';
 import { ImageReader, readWholeFile } from '../src/io/node/image-files.ts';
 import { openFaceApi } from '../test/face-api.ts';
 import { photoNames, photoPath, rgb } from '../test/tiny-face.ts';
+import { alternating, median, type Timed } from './rounds.ts';
 
 const [, , folder = '../face-api', ...rest] = process.argv;
 const rounds = Number(rest.find((word) => /^\d+$/.test(word)) ?? 5);
@@ -51,26 +52,13 @@ contestants.set(original, async () => {
   return faces;
 });
 
-const times = new Map<string, number[]>([...contestants.keys()].map((name) => [name, []]));
-const faces = new Map<string, number>();
-for (let round = -1; round < rounds; round++) {
-  const order = [...contestants];
-  if (round % 2) order.reverse();
-  for (const [name, look] of order) {
-    const start = performance.now();
-    faces.set(name, await look());
-    // The first round warms up.
-    if (round >= 0) times.get(name)?.push(performance.now() - start);
-  }
-}
-const median = (list: readonly number[]) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)] as number;
+const found = await alternating(contestants, rounds);
 console.log(JSON.stringify(programs), `tfjs threads: ${threads()}, ${rounds} rounds`);
-const peer = median(times.get(original) as number[]);
-for (const [name, list] of times) {
-  const time = median(list);
+const peer = median((found.get(original) as Timed<number>).times);
+for (const [name, { times, result: count }] of found) {
+  const time = median(times);
   const rate = (things: number) => ((1000 * things) / time).toFixed(1);
-  const count = faces.get(name) as number;
-  const spread = `${Math.min(...list).toFixed(0)} to ${Math.max(...list).toFixed(0)}`;
+  const spread = `${Math.min(...times).toFixed(0)} to ${Math.max(...times).toFixed(0)}`;
   console.log(
     `${name}: ${(time / photos.length).toFixed(1)} ms a photo, ${rate(photos.length)} photos/s, ${rate(count)} faces/s (${count} faces; six photos ${spread} ms), ${(peer / time).toFixed(2)} times the original's photos/s`,
   );

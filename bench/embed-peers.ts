@@ -7,6 +7,7 @@
 // largest difference of a value from the original's.
 import { FaceNetGPU } from '../src/node.ts';
 import { openFaceApi } from '../test/face-api.ts';
+import { alternating, median, type Timed } from './rounds.ts';
 
 const [, , folder = '../face-api', ...rest] = process.argv;
 const rounds = Number(rest.find((word) => /^\d+$/.test(word)) ?? 9);
@@ -43,28 +44,12 @@ for (const batch of [1, 8]) {
     };
     return Float32Array.from((Array.isArray(found) ? found : [found]).flatMap(unit));
   });
-  const times = new Map<string, number[]>([...contestants.keys()].map((name) => [name, []]));
-  const values = new Map<string, Float32Array>();
-  for (let round = -1; round < rounds; round++) {
-    const order = [...contestants];
-    if (round % 2) order.reverse();
-    for (const [name, embed] of order) {
-      const start = performance.now();
-      values.set(name, await embed());
-      // The first round warms up.
-      if (round >= 0) times.get(name)?.push(performance.now() - start);
-    }
-  }
-  const median = (list: readonly number[]) => [...list].sort((a, b) => a - b)[list.length >> 1] as number;
-  const peer = median(times.get(original) as number[]);
-  const theirs = values.get(original) as Float32Array;
-  for (const [name, list] of times) {
-    const off = (values.get(name) as Float32Array).reduce(
-      (most, v, i) => Math.max(most, Math.abs(v - (theirs[i] as number))),
-      0,
-    );
+  const found = await alternating(contestants, rounds);
+  const { times: peerTimes, result: theirs } = found.get(original) as Timed<Float32Array>;
+  for (const [name, { times, result }] of found) {
+    const off = result.reduce((most, v, i) => Math.max(most, Math.abs(v - (theirs[i] as number))), 0);
     console.log(
-      `batch ${batch}, ${name}: ${median(list).toFixed(1)} ms (${Math.min(...list).toFixed(1)} to ${Math.max(...list).toFixed(1)}), ${(peer / median(list)).toFixed(2)} times as fast, differs by ${off.toExponential(1)}`,
+      `batch ${batch}, ${name}: ${median(times).toFixed(1)} ms (${Math.min(...times).toFixed(1)} to ${Math.max(...times).toFixed(1)}), ${(median(peerTimes) / median(times)).toFixed(2)} times as fast, differs by ${off.toExponential(1)}`,
     );
   }
 }

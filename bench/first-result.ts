@@ -16,6 +16,7 @@ import { tmpdir } from 'node:os';
 import { extname, join, normalize, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { gzipSync } from 'node:zlib';
+import { median } from './rounds.ts';
 
 interface Row {
   readonly name: string;
@@ -279,13 +280,12 @@ async function main(): Promise<void> {
         console.error(`${row.where} ${row.name}: ${(error as Error).message.split('\n')[0]}`);
       }
   site.server.close();
-  const median = (values: readonly number[]) =>
-    values.length === 0 ? '-' : Math.round([...values].sort((a, b) => a - b)[values.length >> 1] as number);
+  const middle = (values: readonly number[]) => (values.length === 0 ? '-' : Math.round(median(values)));
   console.log('| runtime | library | cold, ms | warm, ms | code until then, kB gzipped |\n|---|---|---:|---:|---:|');
   for (const [{ name, where }, times] of found) {
     const kilobytes = times[0]?.kilobytes;
     console.log(
-      `| ${where === 'node' ? 'Node' : 'Chromium'} | ${name} | ${median(times.map(({ cold }) => cold))} | ${median(times.map(({ warm }) => warm))} | ${kilobytes === undefined ? '' : Math.round(kilobytes)} |`,
+      `| ${where === 'node' ? 'Node' : 'Chromium'} | ${name} | ${middle(times.map(({ cold }) => cold))} | ${middle(times.map(({ warm }) => warm))} | ${kilobytes === undefined ? '' : Math.round(kilobytes)} |`,
     );
   }
 }

@@ -1,6 +1,7 @@
 // Times of every kernel of a plan, by the backend's own clock, and what they mean against the machine's ceilings.
 import type { Plan } from '../src/plan/plan.ts';
 import type { Step } from '../src/plan/step.ts';
+import { median } from './rounds.ts';
 import type { Ceilings } from './shaders/report.ts';
 
 /** One kernel at one shape. */
@@ -30,8 +31,6 @@ export interface Rates {
   /** Time that the ceilings allow / time taken. */
   readonly share: number;
 }
-
-const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1] as number;
 
 const bytesOf = (step: Step): number =>
   Object.values(step.tensors).reduce(

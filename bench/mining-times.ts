@@ -10,11 +10,10 @@ import { tripletLoss, tripletSummary } from '../src/ops/tripletLoss.ts';
 import { type SelectionRule, tripletSelection } from '../src/ops/tripletSelection.ts';
 import { Plan } from '../src/plan/plan.ts';
 import { Store } from '../src/plan/store.ts';
+import { median } from './rounds.ts';
 
 const [people, each, columns] = [45, 40, 128];
 const count = people * each;
-const median = (list: readonly number[]): number => [...list].sort((a, b) => a - b)[list.length >> 1] as number;
-
 /** Unit vectors, the same ones always. */
 function randomEmbeddings(): Float32Array {
   const random = new Philox(5, 1);

@@ -4,6 +4,7 @@
 import { WebGpuBackend } from '../src/backends/webgpu/webgpu-backend.ts';
 import type { Plan } from '../src/plan/plan.ts';
 import type { Step } from '../src/plan/step.ts';
+import { median } from './rounds.ts';
 
 /** Milliseconds on the calling thread, medians. */
 export interface Recording {
@@ -16,8 +17,6 @@ export interface Recording {
 
 const DISPATCHES = 150;
 const RUNS = 101;
-
-const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1] as number;
 
 /** Of a plan that has run; undefined on backends that record nothing. Its tensors hold other numbers afterwards. */
 export async function recordingOf({ backend, steps }: Plan): Promise<Recording | undefined> {

@@ -13,6 +13,7 @@ import { nn4Small2 } from '../src/networks/nn4-small2.ts';
 import { Store } from '../src/plan/store.ts';
 import { memoryDataset } from '../src/train/dataset.ts';
 import { Trainer } from '../src/train/trainer.ts';
+import { median } from './rounds.ts';
 
 const { values: flags } = parseArgs({
   options: {
@@ -70,7 +71,6 @@ const trainer = new Trainer(model, memoryDataset(items), {
   seed: 1,
 });
 
-const median = (list: readonly number[]): number => [...list].sort((a, b) => a - b)[list.length >> 1] as number;
 const wall: number[] = [];
 for await (const { milliseconds } of trainer.run()) {
   const compiled = wall.push(milliseconds) === 1 ? ', kernels compiled' : '';
