@@ -280,7 +280,7 @@ async function inChromium(task: string): Promise<Sample[]> {
     for (let i = 0; i < times; i++) {
       const [counters, bits] = await evaluate<[object, string]>('run(at)');
       // A collection takes the device that an object left to the next, and the next then compiles for seconds.
-      const rests = i === 9 || i % partOf(times) === 0;
+      const rests = i === 9 || i === times - 1 || i % partOf(times) === 0;
       if (rests || backend === 'wasm') await pipe.send('HeapProfiler.collectGarbage', {}, sessionId);
       // Ended workers and their memories are given back seconds later, some at each collection.
       for (let k = 0; k < (rests ? 5 : 0); k++) {
