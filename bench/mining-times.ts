@@ -14,6 +14,7 @@ import { median } from './rounds.ts';
 
 const [people, each, columns] = [45, 40, 128];
 const count = people * each;
+
 /** Unit vectors, the same ones always. */
 function randomEmbeddings(): Float32Array {
   const random = new Philox(5, 1);

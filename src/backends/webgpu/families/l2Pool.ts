@@ -2,7 +2,7 @@ import type { Lowering } from '../../../graph/operator.ts';
 import { type Shape, size } from '../../../graph/shape.ts';
 import type { Family, FamilyTable } from '../../../plan/lowering.ts';
 import type { WebGpuAdapter } from '../webgpu-backend.ts';
-import { lines, vec4, windowLines } from './vec4.ts';
+import { lines, vec4, windowLines, windows } from './vec4.ts';
 
 /** The gradient in two steps: each window's dy / length, then the sums of those that hold a pixel. */
 const divided: Family<WebGpuAdapter> = {
@@ -24,4 +24,4 @@ const divided: Family<WebGpuAdapter> = {
   }),
 };
 
-export const families: FamilyTable<WebGpuAdapter> = [windowLines, vec4('forward', ['x', 'y']), divided];
+export const families: FamilyTable<WebGpuAdapter> = [windowLines, windows, divided];

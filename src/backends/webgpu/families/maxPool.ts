@@ -2,7 +2,7 @@ import type { KernelStep } from '../../../graph/operator.ts';
 import { type Shape, size } from '../../../graph/shape.ts';
 import type { Family, FamilyTable } from '../../../plan/lowering.ts';
 import type { WebGpuAdapter } from '../webgpu-backend.ts';
-import { lines, vec4, windowLines } from './vec4.ts';
+import { lines, vec4, windowLines, windows } from './vec4.ts';
 
 /**
  * The gradient in two steps: where each window has its first maximum (a number per output), then, for each pixel, the windows of which it is
@@ -24,4 +24,4 @@ const gathered: Family<WebGpuAdapter> = {
   },
 };
 
-export const families: FamilyTable<WebGpuAdapter> = [windowLines, vec4('forward', ['x', 'y']), gathered];
+export const families: FamilyTable<WebGpuAdapter> = [windowLines, windows, gathered];

@@ -47,14 +47,15 @@ export function vec4(
 /** Most taps of a window that one piece of straight code has. */
 const TAPS = 9;
 
+/** The kernel `forward4` of a pool. */
+export const windows = vec4('forward', ['x', 'y']);
+
 /** The kernel `forwardLine4` of a pool: a line of windows an invocation, for adapters without many lanes to fill. */
 export const windowLines: Family<WebGpuAdapter> = {
-  ...vec4('forward', ['x', 'y']),
+  ...windows,
   name: 'lines',
   when: (shapes, attributes: Window, adapter, views) =>
-    adapter.software &&
-    attributes.sizeY * attributes.sizeX <= TAPS &&
-    vec4('forward', ['x', 'y']).when(shapes, attributes, adapter, views),
+    adapter.software && attributes.sizeY * attributes.sizeX <= TAPS && windows.when(shapes, attributes, adapter, views),
   lower: ({ y }, { sizeY, sizeX, strideX }: Window) => ({
     steps: [
       {
