@@ -3,6 +3,7 @@
 //
 //   node build.mjs run bench/train-step.ts [--backend wasm|webgpu] [--threads N] [--batch 30] [--runs 5] [--kernels]
 //
+// --kernels: the sum of each entry point over its layers, and the 25 slowest kernels.
 // Medians over runs; the machine should do nothing else.
 import { parseArgs } from 'node:util';
 import { openBackend } from '../src/backends/open.ts';
@@ -112,6 +113,13 @@ for (const [part, { milliseconds, multiplyAdds, kernels }] of sums) {
   );
 }
 if (flags.kernels) {
+  const entries = new Map<string, number>();
+  steps.forEach(({ operator, kernel }, index) => {
+    const name = `${operator}.${kernel}`;
+    entries.set(name, (entries.get(name) ?? 0) + times[index]!);
+  });
+  for (const [name, milliseconds] of [...entries].sort(([, a], [, b]) => b - a))
+    console.log(`${milliseconds.toFixed(2).padStart(8)} ms  ${name}, all layers`);
   const order = steps
     .map((_, index) => index)
     .sort((a, b) => times[b]! - times[a]!)

@@ -134,10 +134,18 @@ fn chunkRows(chunk : u32) -> u32 {
 
 var<workgroup> shares : array<f32, WIDTH>;
 
-// Sums shares[0..WIDTH) by a tree whose shape does not depend on LANES. All lanes must call it.
-fn treeSum(lane : u32) -> f32 {
+// Strides of the tree over shares begin here: half the smallest power of two that holds all chunks, WIDTH / 2 at most. The shares past the
+// chunks are zeros, which change no sum.
+fn firstStride() -> u32 {
+  var stride = WIDTH / 2u;
+  while (stride >= params.chunks) { stride /= 2u; }
+  return stride;
+}
+
+// Sums the shares by a tree whose shape does not depend on LANES. All lanes must call it.
+fn treeSum(lane : u32, first : u32) -> f32 {
   workgroupBarrier();
-  for (var stride = WIDTH / 2u; stride > 0u; stride /= 2u) {
+  for (var stride = first; stride > 0u; stride /= 2u) {
     for (var i = lane; i < stride; i += LANES) { shares[i] += shares[i + stride]; }
     workgroupBarrier();
   }
@@ -154,7 +162,8 @@ fn statisticsOfChunks(@builtin(workgroup_id) group : vec3u, @builtin(num_workgro
   let inside = index < params.groups * params.columns;
   let g = min(index / params.columns, params.groups - 1u);
   let c = index % params.columns;
-  for (var i = lane; i < WIDTH; i += LANES) {
+  let first = firstStride();
+  for (var i = lane; i < max(2u * first, 1u); i += LANES) {
     var sum = 0.0;
     for (var k = i; k < params.chunks; k += WIDTH) {
       let chunk = g * params.chunks + k;
@@ -162,8 +171,8 @@ fn statisticsOfChunks(@builtin(workgroup_id) group : vec3u, @builtin(num_workgro
     }
     shares[i] = sum;
   }
-  let average = treeSum(lane) / f32(params.rows);
-  for (var i = lane; i < WIDTH; i += LANES) {
+  let average = treeSum(lane, first) / f32(params.rows);
+  for (var i = lane; i < max(2u * first, 1u); i += LANES) {
     var sum = 0.0;
     for (var k = i; k < params.chunks; k += WIDTH) {
       let chunk = g * params.chunks + k;
@@ -172,7 +181,7 @@ fn statisticsOfChunks(@builtin(workgroup_id) group : vec3u, @builtin(num_workgro
     }
     shares[i] = sum;
   }
-  let square = treeSum(lane);
+  let square = treeSum(lane, first);
   if (inside && lane == 0u) {
     result[2u * g * params.columns + c] = average;
     result[(2u * g + 1u) * params.columns + c] = square / f32(params.rows);
@@ -264,13 +273,14 @@ fn sumsOfChunks(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) g
   let inside = index < params.groups * params.columns;
   let g = min(index / params.columns, params.groups - 1u);
   let c = index % params.columns;
+  let first = firstStride();
   for (var row = 0u; row < 2u; row++) {
-    for (var i = lane; i < WIDTH; i += LANES) {
+    for (var i = lane; i < max(2u * first, 1u); i += LANES) {
       var sum = 0.0;
       for (var k = i; k < params.chunks; k += WIDTH) { sum += partial[(2u * (g * params.chunks + k) + row) * params.columns + c]; }
       shares[i] = sum;
     }
-    let total = treeSum(lane);
+    let total = treeSum(lane, first);
     if (inside && lane == 0u) { result[(2u * g + row) * params.columns + c] = total; }
   }
 }

@@ -2,7 +2,7 @@ import type { KernelStep, Lowering } from '../../../graph/operator.ts';
 import { batchNormOperator } from '../../../ops/batchNorm.ts';
 import type { Family, FamilyTable } from '../../../plan/lowering.ts';
 import type { WebGpuAdapter } from '../webgpu-backend.ts';
-import { strips, vec4 } from './vec4.ts';
+import { REDUCTION, strips, vec4 } from './vec4.ts';
 
 /**
  * The sums over chunks of rows by four channels; their combination stays. For adapters without many lanes to fill: there are four times
@@ -29,7 +29,7 @@ function chunks(
             tensors: Object.fromEntries(Object.keys(first.tensors ?? {}).map((name) => [`${name}4`, name])),
             launch: { invocations: invocations / 4 },
           },
-          second,
+          { ...second, constants: REDUCTION },
         ],
       };
     },

@@ -44,6 +44,9 @@ export function vec4(
   };
 }
 
+/** Constants of a tree of sums on adapters in software, where each subgroup of a workgroup waits at each barrier in turn: few lanes. */
+export const REDUCTION = { LANES: 8 };
+
 /** Most taps of a window that one piece of straight code has. */
 const TAPS = 9;
 
